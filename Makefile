@@ -1,0 +1,37 @@
+# Each target works on a machine with Python >= 3.11, make and a compiler: it makes .venv first.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: help install test lint format types crds demo bench clean
+
+help:            ## show the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+$(VENV)/.installed: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25'
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+install: $(VENV)/.installed  ## make .venv with fairlead and all that its tests need
+
+test: install    ## unit and integration tests
+	$(BIN)/pytest
+
+lint: install    ## ruff, mypy --strict, import layers, stale generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy operators/fairlead runtimes/fairlead
+	$(BIN)/lint-imports
+	$(BIN)/python -m fairlead.api.crd --check
+
+format: install  ## format the code
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+crds: install    ## generate manifests/crds from the types in fairlead.api
+	$(BIN)/python -m fairlead.api.crd
+
+clean:           ## remove .venv and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

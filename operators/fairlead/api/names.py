@@ -1,0 +1,104 @@
+"""The one place for the names that parts agree on: groups, ports, labels, annotations, hosts.
+
+Pure strings and functions of strings; no third-party imports, so that every part, the model server too, can afford it.
+"""
+
+from __future__ import annotations
+
+import re
+
+# --- API groups -------------------------------------------------------------------------------------------------
+
+SERVING_GROUP = "serving.kserve.io"
+INFERENCE_SERVICE_VERSION = "v1beta1"
+SERVING_RUNTIME_VERSION = "v1alpha1"
+FAIRLEAD_GROUP = "fairlead.dev"
+
+# --- Ports ------------------------------------------------------------------------------------------------------
+
+HTTP_PORT = 8080
+"""A model server's REST port (KServe's)."""
+GRPC_PORT = 8081
+"""A model server's gRPC port (KServe's)."""
+SERVICE_PORT = 80
+"""The port of a component's Service; it leads to the first container port."""
+GATEWAY_PORT = 8080
+"""HTTP/1.1, HTTP/2 and h2c gRPC, one port."""
+GATEWAY_AGENT_PORT = 9901
+"""The agent's own port: /healthz, /readyz, /metrics, /v1/routes."""
+OPERATOR_PORT = 9902
+"""The operator's own port: /healthz, /readyz, /metrics."""
+H2C_APP_PROTOCOL = "kubernetes.io/h2c"
+"""`appProtocol` of a Service port that speaks HTTP/2 without TLS: gRPC."""
+
+# --- Field managers ---------------------------------------------------------------------------------------------
+
+OPERATOR = "fairlead-operator"
+"""Field manager of all that the operator applies, and its Lease's name."""
+
+# --- Containers -------------------------------------------------------------------------------------------------
+
+PREDICTOR_CONTAINER = "kserve-container"
+TRANSFORMER_CONTAINER = "transformer-container"
+STORAGE_INITIALIZER_CONTAINER = "storage-initializer"
+MODEL_DIR = "/mnt/models"
+STORAGE_URI_ENV = "STORAGE_URI"
+"""The model's address, for a container that fetches it by itself (ours, and custom ones that ask for it)."""
+
+# --- Labels -----------------------------------------------------------------------------------------------------
+
+LABEL_INFERENCE_SERVICE = "serving.kserve.io/inferenceservice"
+LABEL_COMPONENT = "component"
+LABEL_APP = "app"
+LABEL_VISIBILITY = "networking.kserve.io/visibility"
+CLUSTER_LOCAL = "cluster-local"
+LABEL_REVISION = "fairlead.dev/revision"
+"""On pods (the revision that the pod runs) and ControllerRevisions."""
+LABEL_WORKLOAD = "fairlead.dev/workload"
+"""On pods, Services and EndpointSlices: the Deployment's name, which is the Service's too."""
+
+# --- Annotations: KServe's --------------------------------------------------------------------------------------
+
+DEPLOYMENT_MODE = "serving.kserve.io/deploymentMode"
+AUTOSCALER_CLASS = "serving.kserve.io/autoscalerClass"
+SCALE_METRIC = "serving.kserve.io/metric"
+TARGET_UTILIZATION = "serving.kserve.io/targetUtilizationPercentage"
+ENABLE_TAG_ROUTING = "serving.kserve.io/enable-tag-routing"
+STOP = "serving.kserve.io/stop"
+
+# --- Annotations: ours ------------------------------------------------------------------------------------------
+
+STORAGE_MODE = "fairlead.dev/storage"
+"""On a ServingRuntime: `runtime` if its container fetches STORAGE_URI by itself; otherwise an init container does."""
+TIMEOUT = "fairlead.dev/timeout"
+"""On a workload's Service, for the gateway: seconds a request may take."""
+CONTAINER_CONCURRENCY = "fairlead.dev/container-concurrency"
+"""On a workload's Service, for the gateway: requests that one pod may be given at a time."""
+ALLOW_PICKLE = "fairlead.dev/allow-pickle"
+"""On an InferenceService or its namespace: `"true"` lets the model server unpickle model files."""
+
+# --- Hosts ------------------------------------------------------------------------------------------------------
+
+NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+NAME_RE = re.compile(NAME_PATTERN)
+DEFAULT_DOMAIN = "example.com"
+PATH_PREFIX = "/serving"
+"""`/serving/{namespace}/{name}/…` reaches the service, `/serving/{namespace}/{name}.{component}/…` one component of it."""
+
+
+def host(name: str, namespace: str, domain: str, component: str | None = None, tag: str | None = None) -> str:
+    """The external host: `{name}-{ns}.{domain}`, `{name}-predictor-{ns}.{domain}`, `prev-{name}-predictor-{ns}.{domain}`."""
+    first = name if component is None else f"{name}-{component}"
+    if tag is not None:
+        first = f"{tag}-{first}"
+    return f"{first}-{namespace}.{domain}"
+
+
+def cluster_host(name: str, namespace: str, component: str = "predictor") -> str:
+    """The in-cluster host of a component: `{name}-predictor.{ns}.svc.cluster.local`."""
+    return f"{name}-{component}.{namespace}.svc.cluster.local"
+
+
+def path(name: str, namespace: str, component: str | None = None) -> str:
+    """The path prefix under which the gateway serves it, without a trailing slash."""
+    return f"{PATH_PREFIX}/{namespace}/{name}" + (f".{component}" if component else "")
