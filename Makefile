@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help install test lint format types crds demo bench clean
+.PHONY: help install test lint format crds e2e-local clean
 
 help:            ## show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -18,6 +18,9 @@ install: $(VENV)/.installed  ## make .venv with fairlead and all that its tests 
 
 test: install    ## unit and integration tests
 	$(BIN)/pytest
+
+e2e-local: install  ## end-to-end scenarios on the embedded cluster (needs kubectl)
+	$(BIN)/pytest e2e --cluster=local
 
 lint: install    ## ruff, mypy --strict, import layers, stale generated files
 	$(BIN)/ruff check .

@@ -1,0 +1,162 @@
+"""A cluster under test: kubectl, the gateway's address, and what a failed test leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+ARTIFACTS = Path(__file__).parent / "artifacts"
+
+
+class KubectlError(AssertionError):
+    """kubectl said no; the message is what it printed."""
+
+
+class Cluster:
+    """What scenarios need of any cluster."""
+
+    kubeconfig: Path
+    gateway: str
+    """The gateway's base URL, without a trailing slash."""
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 60) -> str:
+        """Run kubectl and return its stdout; KubectlError with its stderr if it fails."""
+        done = subprocess.run(
+            ["kubectl", *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env={**os.environ, "KUBECONFIG": str(self.kubeconfig)},
+            check=False,
+        )
+        if done.returncode != 0:
+            raise KubectlError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout
+
+    def apply(self, namespace: str, *objects: dict[str, Any]) -> None:
+        manifest = "\n---\n".join(json.dumps(item) for item in objects)
+        self.kubectl("apply", "--namespace", namespace, "-f", "-", stdin=manifest)
+
+    def get(self, namespace: str, name: str, kind: str = "isvc") -> dict[str, Any]:
+        result: dict[str, Any] = json.loads(self.kubectl("get", kind, name, "--namespace", namespace, "-o", "json"))
+        return result
+
+    def eventually(
+        self, namespace: str, name: str, holds: Callable[[dict[str, Any]], bool], what: str, timeout: float = 60
+    ) -> dict[str, Any]:
+        """The InferenceService once `holds` of it; an AssertionError with its status if that does not come in time."""
+        deadline = time.monotonic() + timeout
+        while True:
+            service = self.get(namespace, name)
+            if holds(service):
+                return service
+            if time.monotonic() > deadline:
+                status = json.dumps(service.get("status", {}), indent=1)
+                raise AssertionError(f"{namespace}/{name}: not {what} after {timeout:g} s; status: {status}")
+            time.sleep(0.1)
+
+    def wait_ready(self, namespace: str, name: str, timeout: float = 60) -> dict[str, Any]:
+        return self.eventually(namespace, name, is_ready, "Ready", timeout)
+
+    def url(self, namespace: str, name: str, rest: str = "") -> str:
+        return f"{self.gateway}/serving/{namespace}/{name}{rest}"
+
+    def model_uri(self, directory: Path) -> str:
+        """The storageUri under which the cluster finds a model that lies in `directory` here."""
+        raise NotImplementedError
+
+    def save_state(self, namespace: str, test: str) -> None:
+        """Objects, events and logs of a failed test, for whoever reads the failure."""
+        folder = ARTIFACTS / test
+        folder.mkdir(parents=True, exist_ok=True)
+        kinds = "isvc,deployments,replicasets,pods,services,endpointslices,controllerrevisions,events"
+        for name, arguments in {
+            "objects.yaml": ("get", kinds, "--namespace", namespace, "-o", "yaml"),
+            "events.txt": ("get", "events", "--namespace", namespace),
+        }.items():
+            try:
+                (folder / name).write_text(self.kubectl(*arguments))
+            except KubectlError as error:
+                (folder / name).write_text(str(error))
+
+
+class LocalCluster(Cluster):
+    """`fairlead up` in a directory of its own, on a free port."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.kubeconfig = directory / "kubeconfig"
+        self.port = free_port()
+        self.gateway = f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.log = (self.directory / "up.log").open("wb")
+        command = [sys.executable, "-m", "fairlead.cli", "up", "--ephemeral"]
+        self.process = subprocess.Popen(
+            [*command, "--directory", str(self.directory), "--port", str(self.port)],
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+        )
+        self.await_ready()
+        return self
+
+    def await_ready(self, timeout: float = 60) -> None:
+        assert self.process is not None
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                break
+            if self.kubeconfig.exists():
+                try:
+                    self.kubectl("get", "isvc", "--all-namespaces")
+                    return
+                except (KubectlError, subprocess.TimeoutExpired):
+                    pass
+            time.sleep(0.2)
+        raise AssertionError(f"fairlead up did not start:\n{(self.directory / 'up.log').read_text()}")
+
+    def __exit__(self, *_: object) -> None:
+        assert self.process is not None
+        self.process.terminate()
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+        self.log.close()
+
+    def model_uri(self, directory: Path) -> str:
+        return directory.as_uri()
+
+    def save_state(self, namespace: str, test: str) -> None:
+        super().save_state(namespace, test)
+        folder = ARTIFACTS / test
+        shutil.copy(self.directory / "up.log", folder / "up.log")
+        logs = self.directory / "logs"
+        if (logs / namespace).exists():
+            shutil.copytree(logs / namespace, folder / "logs", dirs_exist_ok=True)
+
+
+def is_ready(service: dict[str, Any]) -> bool:
+    """Ready, and the status speaks of the current spec."""
+    status = service.get("status", {})
+    if status.get("observedGeneration", 0) < service["metadata"]["generation"]:
+        return False
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", []))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

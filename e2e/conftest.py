@@ -1,0 +1,44 @@
+"""End-to-end scenarios: the same files run on the embedded cluster and on a real one, through the `cluster` fixture.
+
+`--cluster=local` (the default) starts `fairlead up` once for the session; each test has a namespace of its own.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e.cluster import Cluster, LocalCluster
+from e2e.models import constant_model
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--cluster", default="local", choices=["local"], help="where the scenarios run")
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with LocalCluster(tmp_path_factory.mktemp("cluster")) as running:
+        yield running
+
+
+@pytest.fixture
+def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace of the test's own. What it held is written out if the test fails."""
+    name = f"e2e-{uuid.uuid4().hex[:8]}"
+    cluster.kubectl("create", "namespace", name)
+    failed_before = request.session.testsfailed
+    yield name
+    if request.session.testsfailed > failed_before:
+        cluster.save_state(name, request.node.name)
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Models that always answer their own number: the answer tells which revision gave it."""
+    root = tmp_path_factory.mktemp("models")
+    return {f"v{number}": constant_model(root / f"v{number}", number) for number in (1, 2, 3)}

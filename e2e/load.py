@@ -1,0 +1,75 @@
+"""A steady load in a thread of its own: what was answered, by whom, and what failed."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import aiohttp
+
+
+@dataclass
+class Answers:
+    """All that the load saw. `values` counts predictions by their first value; `failures` are texts."""
+
+    values: Counter[Any] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+    history: list[tuple[float, Any]] = field(default_factory=list)
+
+    def share(self, value: Any, since: float = 0.0) -> tuple[int, int]:
+        """How many of the answers that were asked for after `since` (time.monotonic) had this value, and how many there were."""
+        recent = [seen for at, seen in self.history if at >= since]
+        return sum(1 for seen in recent if seen == value), len(recent)
+
+
+class Load:
+    """`rate` V1 predictions a second until the `with` block ends; every tenth on a connection of its own."""
+
+    def __init__(self, url: str, rate: float = 100, timeout: float = 30) -> None:
+        self.url, self.rate, self.timeout = url, rate, timeout
+        self.answers = Answers()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(self.timeout + 10)
+
+    async def _run(self) -> None:
+        timeout = aiohttp.ClientTimeout(total=self.timeout)
+        async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as session:
+            pending: set[asyncio.Task[None]] = set()
+            start, sent = time.monotonic(), 0
+            while not self._stop.is_set():
+                due = int((time.monotonic() - start) * self.rate)
+                while sent < due:
+                    task = asyncio.create_task(self._one(session, fresh=sent % 10 == 0))
+                    pending.add(task)
+                    task.add_done_callback(pending.discard)
+                    sent += 1
+                await asyncio.sleep(0.5 / self.rate)
+            await asyncio.gather(*pending)
+
+    async def _one(self, session: aiohttp.ClientSession, *, fresh: bool) -> None:
+        at = time.monotonic()
+        headers = {"connection": "close"} if fresh else {}
+        try:
+            async with session.post(self.url, json={"instances": [[0.0] * 4]}, headers=headers) as response:
+                body = await response.text()
+                if response.status != 200:
+                    self.answers.failures.append(f"{response.status}: {body[:200]}")
+                    return
+                value = (await response.json())["predictions"][0]
+        except (aiohttp.ClientError, TimeoutError) as error:
+            self.answers.failures.append(f"{type(error).__name__}: {error}")
+            return
+        self.answers.values[value] += 1
+        self.answers.history.append((at, value))
