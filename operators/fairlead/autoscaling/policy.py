@@ -1,0 +1,80 @@
+"""The knobs of one revision's autoscaling. Defaults are Knative's unless a comment says otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from fairlead.autoscaling.behavior import Behavior
+
+DEFAULT_CONCURRENCY = 100.0
+"""Requests in flight per replica where neither scaleTarget nor containerConcurrency says otherwise."""
+DEFAULT_RPS = 200.0
+UTILIZATION = 0.7
+"""The share of a replica's capacity that is planned for: 100 in flight at most means one replica for each 70."""
+SMALLEST_TARGET = 0.01
+
+
+class Metric(StrEnum):
+    """What a target speaks of: requests in flight, requests a second, or a sum that the model servers export."""
+
+    CONCURRENCY = "concurrency"
+    RPS = "rps"
+    CUSTOM = "custom"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a revision's owner asked for. Times are seconds, `target` is per replica with utilization applied.
+
+    `max_replicas` 0 means no limit. `drain_seconds` is ours: requests that wait are work to be done within it.
+    """
+
+    metric: Metric = Metric.CONCURRENCY
+    target: float = DEFAULT_CONCURRENCY * UTILIZATION
+    min_replicas: int = 1
+    max_replicas: int = 0
+    stable_window: float = 60.0
+    panic_window: float = 6.0
+    panic_threshold: float = 2.0
+    max_scale_up_rate: float = 1000.0
+    max_scale_down_rate: float = 2.0
+    scale_down_delay: float = 0.0
+    scale_to_zero_delay: float = 30.0
+    activation_timeout: float = 120.0
+    drain_seconds: float = 6.0
+    behavior: Behavior = field(default_factory=Behavior)
+
+    def __post_init__(self) -> None:
+        if self.target <= 0:
+            raise ValueError(f"target: {self.target} per replica: it must be above 0")
+        if self.min_replicas < 0 or (self.max_replicas and self.min_replicas > self.max_replicas):
+            raise ValueError(f"minReplicas {self.min_replicas} and maxReplicas {self.max_replicas} leave no choice")
+        if self.panic_window > self.stable_window:
+            raise ValueError(
+                f"panic window {self.panic_window} s is longer than the stable window {self.stable_window} s"
+            )
+
+    def bounded(self, replicas: int) -> int:
+        """`replicas` within [min_replicas, max_replicas]."""
+        upper = self.max_replicas or replicas
+        return max(self.min_replicas, min(replicas, upper))
+
+
+def target_per_replica(
+    metric: Metric, scale_target: float | None, container_concurrency: int, utilization: float = UTILIZATION
+) -> float:
+    """The target to plan with: `max(0.01, capacity * utilization)`, Knative's rule.
+
+    The capacity is scaleTarget, else containerConcurrency (for concurrency), else 100 in flight or 200 requests/s; a
+    concurrency above what one container is ever given is no target, so containerConcurrency caps it.
+    A custom metric's target is taken as it is: its owner knows what a full replica looks like.
+    """
+    if metric is Metric.CUSTOM:
+        return max(SMALLEST_TARGET, scale_target or 1.0)
+    if metric is Metric.RPS:
+        return max(SMALLEST_TARGET, (scale_target or DEFAULT_RPS) * utilization)
+    capacity = scale_target or float(container_concurrency) or DEFAULT_CONCURRENCY
+    if container_concurrency:
+        capacity = min(capacity, float(container_concurrency))
+    return max(SMALLEST_TARGET, capacity * utilization)
