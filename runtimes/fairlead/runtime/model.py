@@ -17,6 +17,9 @@ class TensorSpec:
     datatype: str
     shape: tuple[int, ...] | None
     optional: bool = False
+    any_name: bool = False
+    """The name is ours, not the model file's: a client may send a single input under any name, as KServe's sklearn,
+    xgboost and lightgbm servers allow."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """Shown in the metadata: feature names, class labels."""
 
@@ -55,6 +58,9 @@ class Model:
     together may be predicted together."""
     max_batch_size: int | None = None
     """Rows that one `predict` may be given; None: the server's setting."""
+    compute_bound: bool = False
+    """True if the time of a synchronous `predict` depends on nothing but the size of its inputs: no I/O, no locks.
+    Such a predict runs on the event loop while it is measured to take well under a millisecond: no thread hop."""
     threads: int = 1
     """Synchronous predicts that may run at the same time."""
     json_input: ClassVar[bool] = False
