@@ -81,6 +81,8 @@ ALLOW_PICKLE = "fairlead.dev/allow-pickle"
 
 NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 NAME_RE = re.compile(NAME_PATTERN)
+MAX_NAME_LENGTH = 40
+"""Of an InferenceService: `{name}-transformer-{revision}`, with a revision of 10 characters, is a Service and has at most 63."""
 DEFAULT_DOMAIN = "example.com"
 PATH_PREFIX = "/serving"
 """`/serving/{namespace}/{name}/…` reaches the service, `/serving/{namespace}/{name}.{component}/…` one component of it."""
