@@ -44,6 +44,7 @@ class State:
     recommended: tuple[Change, ...] = ()
     changes: tuple[Change, ...] = ()
     seconds_per_request: float | None = None
+    first_ready: float | None = None
     panic_since: float | None = None
     last_active: float | None = None
     activating_since: float | None = None
@@ -81,11 +82,14 @@ def decide(now: float, seen: Observation, policy: Policy, state: State) -> tuple
 
 def _remember(now: float, seen: Observation, policy: Policy, state: State) -> State:
     known = service_time(state.seconds_per_request, seen)
+    first_ready = now if state.first_ready is None and seen.ready else state.first_ready
+    seconds = known if known is not None or first_ready is None else now - first_ready
     samples = tuple(s for s in state.samples if s.at > now - policy.stable_window)
     return replace(
         state,
         seconds_per_request=known,
-        samples=(*samples, Sample(now, demand(seen, policy, known))),
+        first_ready=first_ready,
+        samples=(*samples, Sample(now, demand(seen, policy, seconds))),
         last_active=state.last_active if seen.idle and state.last_active is not None else now,
     )
 

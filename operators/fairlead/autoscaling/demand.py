@@ -59,7 +59,11 @@ def service_time(known: float | None, seen: Observation) -> float | None:
 
 
 def demand(seen: Observation, policy: Policy, seconds_per_request: float | None) -> float:
-    """What the replicas are asked to carry, in units of the policy's metric."""
+    """What the replicas are asked to carry, in units of the policy's metric.
+
+    `seconds_per_request` is the service time, or as long as nothing has been answered the time that replicas have been at
+    it, which is its lower bound; None while no replica has been ready.
+    """
     match policy.metric:
         case Metric.RPS:
             return seen.arrivals + seen.waiting / policy.drain_seconds
@@ -73,9 +77,8 @@ def _work(seen: Observation, policy: Policy, seconds_per_request: float | None) 
     """The concurrency that gets the waiting requests done within `drain_seconds`, and never more than they are."""
     if seconds_per_request is not None:
         return min(seen.waiting, seen.waiting * seconds_per_request / policy.drain_seconds)
-    # Nothing has ever been answered, so nobody knows how long a request takes. While no replica is ready, one on its way is
-    # the right bet; once replicas are ready and requests still wait, they are concurrency.
-    return seen.waiting if seen.ready else min(seen.waiting, policy.target)
+    # No replica has ever been ready, so nobody knows how long a request takes: one replica is the bet.
+    return min(seen.waiting, policy.target)
 
 
 def average(samples: Iterable[Sample], now: float, window: float) -> float:
