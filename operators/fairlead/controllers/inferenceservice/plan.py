@@ -1,0 +1,66 @@
+"""One component's next step: revisions, placement and traffic decided together from what the spec says and what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from fairlead.controllers.inferenceservice.revisions import (
+    Canary,
+    Intent,
+    Markers,
+    Readiness,
+    Revision,
+    advance,
+    place,
+    resolve,
+    without_clashes,
+)
+from fairlead.controllers.inferenceservice.traffic import Target, traffic
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What is there of one component."""
+
+    revisions: tuple[Revision, ...] = ()
+    markers: Markers = Markers()
+    carrying: Mapping[str, str] = field(default_factory=dict)
+    """Existing workloads, and the revision that each was last told to carry."""
+    readiness: Mapping[str, Readiness] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be there of one component."""
+
+    revisions: tuple[Revision, ...]
+    latest: Revision
+    canaries: tuple[tuple[Canary, Revision], ...]
+    markers: Markers
+    placed: Mapping[str, Revision]
+    targets: tuple[Target, ...]
+
+    @property
+    def in_use(self) -> frozenset[str]:
+        """Revisions that must not be forgotten."""
+        markers = {self.markers.latest_rolledout, self.markers.previous_rolledout, self.markers.latest_ready}
+        return frozenset({self.latest.name, *markers, *(revision.name for revision in self.placed.values())})
+
+
+def plan(intent: Intent, observed: Observed) -> Plan:
+    """Decides; the order matters: a revision is found before it is judged, and judged before it is given a place or traffic."""
+    intent = without_clashes(intent, observed.revisions, observed.markers)
+    resolved = resolve(intent, observed.revisions, observed.markers, frozenset(observed.carrying.values()))
+    markers = advance(intent, resolved, observed.markers, observed.readiness)
+    placed = place(intent, resolved, markers, observed.readiness, observed.carrying)
+    targets = traffic(intent, resolved, markers, observed.readiness, placed)
+    workloads = {revision.name: workload for workload, revision in placed.items()}
+    revisions = tuple(_placed(resolved.revisions, workloads))
+    canaries = tuple((canary, resolved.canaries[canary.name]) for canary in intent.canaries)
+    return Plan(revisions, resolved.latest, canaries, markers, placed, targets)
+
+
+def _placed(revisions: Iterable[Revision], workloads: Mapping[str, str]) -> Iterable[Revision]:
+    for revision in revisions:
+        yield replace(revision, workload=workloads.get(revision.name, revision.workload))
