@@ -1,0 +1,107 @@
+"""The storage initializer: `python -m fairlead.runtime.storage URI DESTINATION [URI DESTINATION …]`.
+
+Progress goes to the standard output, at most a line every few seconds. When it fails the last line, and the pod's
+termination message, say why in plain words, and the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from fairlead.runtime.storage import FetchOptions, Mirrors, Progress, StorageError, cache, fetch
+from fairlead.runtime.storage.errors import redact, size_text
+
+CACHE_ENV = "FAIRLEAD_MODEL_CACHE"
+CACHE_LIMIT_ENV = "FAIRLEAD_MODEL_CACHE_LIMIT"
+TERMINATION_LOG = Path("/dev/termination-log")
+PROGRESS_EVERY = 2.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m fairlead.runtime.storage", description="Fetch models to directories."
+    )
+    parser.add_argument(
+        "pairs", nargs="+", metavar="URI DESTINATION", help="where a model is and the directory to put it"
+    )
+    parser.add_argument(
+        "--cache", type=Path, default=os.environ.get(CACHE_ENV), help=f"shared cache directory [{CACHE_ENV}]"
+    )
+    parser.add_argument("--cache-limit", default=os.environ.get(CACHE_LIMIT_ENV), help=f"e.g. 20Gi [{CACHE_LIMIT_ENV}]")
+    arguments = parser.parse_args(argv)
+    if len(arguments.pairs) % 2:
+        parser.error("every URI needs a DESTINATION")
+    try:
+        options = options_from_environment(cache=arguments.cache, cache_limit=arguments.cache_limit)
+        for uri, destination in zip(arguments.pairs[::2], arguments.pairs[1::2], strict=True):
+            initialize(uri, Path(destination), options)
+    except (StorageError, ValueError) as error:
+        return fail(str(error))
+    except KeyboardInterrupt:
+        return fail("interrupted")
+    return 0
+
+
+def options_from_environment(*, cache: Path | None = None, cache_limit: str | None = None) -> FetchOptions:
+    """Options as a pod's environment gives them. ValueError names a variable that cannot be read."""
+    return FetchOptions(
+        cache=Path(cache) if cache else None,
+        cache_limit=_bytes(cache_limit) if cache_limit else None,
+        mirrors=Mirrors.from_environment(os.environ),
+    )
+
+
+def initialize(uri: str, destination: Path, options: FetchOptions) -> None:
+    """Fetch `uri` so that another container finds it at `destination`, even if it lay on this machine already."""
+    printer = ProgressPrinter(uri)
+    path = fetch(uri, destination, replace(options, progress=printer))
+    if path != destination and not path.is_relative_to(destination):
+        cache.symlink(path, destination)
+    print(f"{redact(uri)} is at {destination}", flush=True)  # noqa: T201
+
+
+class ProgressPrinter:
+    """Prints `12.0 MiB of 80.0 MiB (15 %), 6.0 MiB/s`, not more often than every PROGRESS_EVERY seconds."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = redact(uri)
+        self.started = self.printed = time.monotonic()
+        self.first: int | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if self.first is None:
+            self.first = progress.done
+        if now - self.printed < PROGRESS_EVERY:
+            return
+        self.printed = now
+        rate = (progress.done - self.first) / max(now - self.started, 1e-9)
+        of = f" of {size_text(progress.total)} ({100 * progress.done // progress.total} %)" if progress.total else ""
+        print(f"{self.uri}: {size_text(progress.done)}{of}, {size_text(rate)}/s", flush=True)  # noqa: T201
+
+
+def fail(message: str) -> int:
+    print(message, file=sys.stderr, flush=True)  # noqa: T201
+    if TERMINATION_LOG.exists():
+        TERMINATION_LOG.write_text(message)
+    return 1
+
+
+def _bytes(text: str) -> int:
+    """`20Gi`, `500M`, `1073741824` -> bytes."""
+    units = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+    unit = next((unit for unit in units if text.endswith(unit)), "")
+    try:
+        return int(float(text.removesuffix(unit)) * units.get(unit, 1))
+    except ValueError:
+        raise ValueError(f"{text!r} is not a size; write it like 20Gi") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
