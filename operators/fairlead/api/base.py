@@ -22,7 +22,8 @@ Open = dict[str, Any]
 """A Kubernetes object that is passed on as given: its own API server field validates it when the Deployment is applied."""
 OpenList = list[Open]
 Percent = Annotated[int, Field(ge=0, le=100)]
-Count = Annotated[int, Field(ge=0, lt=2**31, json_schema_extra={"format": "int32"})]
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+"""Not `format: int32`: the API server does not hold custom resources to it."""
 
 
 @dataclass(frozen=True)

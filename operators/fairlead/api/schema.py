@@ -44,8 +44,6 @@ def structural_schema(kind: type[ApiType]) -> Schema:
 def _structural(node: Schema, definitions: Schema) -> Schema:
     node = _resolved(node, definitions)
     schema = {key: node[key] for key in _KEPT if key in node}
-    if schema.get("format") == "int32":
-        schema.pop("maximum", None)
     if node.get("default") is not None:
         schema["default"] = node["default"]
     match node.get("additionalProperties"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import ConfigDict, Field
 
@@ -77,7 +77,7 @@ class LastFailureInfo(StatusType):
     message: str | None = None
     model_revision_name: str | None = None
     time: str | None = None
-    exit_code: Annotated[int, Field(json_schema_extra={"format": "int32"})] | None = None
+    exit_code: int | None = None
 
 
 class ModelCopies(StatusType):
