@@ -201,13 +201,19 @@ class Client:
         propagation: Literal["Background", "Foreground", "Orphan"] = "Background",
         uid: str | None = None,
         resource_version: str | None = None,
+        grace_seconds: int | None = None,
     ) -> None:
-        """With `uid` or `resource_version`, only that very object (that very state of it): else Conflict."""
+        """With `uid` or `resource_version`, only that very object (that very state of it): else Conflict.
+
+        `grace_seconds` 0 deletes a pod at once; only its node, or someone who knows that the node is gone, should.
+        """
         given = {"uid": uid, "resourceVersion": resource_version}
         preconditions = {key: value for key, value in given.items() if value is not None}
         body: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
         if preconditions:
             body["preconditions"] = preconditions
+        if grace_seconds is not None:
+            body["gracePeriodSeconds"] = grace_seconds
         path = _object_path(resource, namespace, name)
         await self._call("DELETE", path, _where("delete", resource, namespace, name), body=body)
 
