@@ -57,6 +57,9 @@ LABEL_REVISION = "fairlead.dev/revision"
 LABEL_WORKLOAD = "fairlead.dev/workload"
 """On pods, Services and EndpointSlices: the Deployment's name, which is the Service's too."""
 
+LABEL_DIGEST = "fairlead.dev/digest"
+"""On ControllerRevisions: the digest of all that the revision's pods are made of."""
+
 # --- Annotations: KServe's --------------------------------------------------------------------------------------
 
 DEPLOYMENT_MODE = "serving.kserve.io/deploymentMode"
@@ -74,8 +77,14 @@ TIMEOUT = "fairlead.dev/timeout"
 """On a workload's Service, for the gateway: seconds a request may take."""
 CONTAINER_CONCURRENCY = "fairlead.dev/container-concurrency"
 """On a workload's Service, for the gateway: requests that one pod may be given at a time."""
+APPLIED = "fairlead.dev/applied"
+"""On what the operator applies: the digest of what it last applied, so that it applies nothing twice."""
+MIN_REPLICAS = "fairlead.dev/min-replicas"
+"""On a Deployment: the minReplicas it was last scaled by, so that `kubectl scale` holds until that changes."""
 ALLOW_PICKLE = "fairlead.dev/allow-pickle"
 """On an InferenceService or its namespace: `"true"` lets the model server unpickle model files."""
+ALLOW_PICKLE_ENV = "FAIRLEAD_ALLOW_PICKLE"
+"""How the model server is told so: `true`."""
 
 # --- Hosts ------------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ class Observed:
     """What is there of one component."""
 
     revisions: tuple[Revision, ...] = ()
-    markers: Markers = Markers()
+    markers: Markers = field(default_factory=Markers)
     carrying: Mapping[str, str] = field(default_factory=dict)
     """Existing workloads, and the revision that each was last told to carry."""
     readiness: Mapping[str, Readiness] = field(default_factory=dict)

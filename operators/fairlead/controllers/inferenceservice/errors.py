@@ -1,0 +1,26 @@
+"""What can be wrong with an InferenceService that only the controller can see.
+
+SpecError                     shown in status as InvalidSpec with the reason that KServe gives it
+├── NoRuntime                 no ServingRuntime serves the model: NoSupportingRuntime, RuntimeNotRecognized, RuntimeDisabled
+└── InvalidPredictorSpec      the spec cannot be made into pods
+"""
+
+from __future__ import annotations
+
+
+class SpecError(Exception):
+    """Only a change of the spec, or of the runtimes, can help. `reason` is one of KServe's FailureReasons."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason = reason
+        self.message = message
+        super().__init__(message)
+
+
+class NoRuntime(SpecError):
+    pass
+
+
+class InvalidPredictorSpec(SpecError):
+    def __init__(self, message: str) -> None:
+        super().__init__("InvalidPredictorSpec", message)

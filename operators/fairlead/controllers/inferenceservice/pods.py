@@ -1,0 +1,240 @@
+"""The pod template of a component: the runtime's container and the user's fields made one, with storage, probes and a graceful end.
+
+`inputs` is everything that a template is made from; its digest is what tells revisions apart. Templates themselves are not compared: an operator
+that renders them a little differently after an upgrade restarts nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import orjson
+
+from fairlead.api import names
+from fairlead.api.base import Open
+from fairlead.api.component import ComponentFields, with_default_resources
+from fairlead.api.inferenceservice import Explainer, InferenceService, Transformer
+from fairlead.api.predictor import ModelSpec, Predictor
+from fairlead.controllers.inferenceservice.errors import InvalidPredictorSpec
+from fairlead.controllers.inferenceservice.merging import merged
+from fairlead.controllers.inferenceservice.runtimes import Runtime
+from fairlead.controllers.inferenceservice.settings import Settings
+from fairlead.controllers.inferenceservice.storage import Source, provision
+from fairlead.controllers.inferenceservice.templates import expand
+
+PRE_STOP_SECONDS = 2
+"""Between a pod's leaving its Service and its SIGTERM: the gateways, which learn of it in well under a second, have moved on by then."""
+DRAIN_MARGIN_SECONDS = 15
+"""What a pod gets to end, beyond the longest request that it may still be answering."""
+LOAD_SECONDS = 3600
+"""How long a model may load before its liveness probe counts."""
+
+_NOT_OF_THE_POD = frozenset(
+    [
+        "name",
+        "minReplicas",
+        "maxReplicas",
+        "scaleTarget",
+        "scaleMetric",
+        "scaleMetricType",
+        "autoScaling",
+        "containerConcurrency",
+        "timeout",
+        "canaryTrafficPercent",
+        "logger",
+        "batcher",
+        "deploymentStrategy",
+    ]
+)
+_CONTROL = (
+    "kubectl.kubernetes.io/",
+    "serving.kserve.io/",
+    "networking.kserve.io/",
+    "fairlead.dev/",
+    "autoscaling.knative.dev/",
+)
+"""Labels and annotations by which users steer the service rather than describe its pods."""
+
+
+@dataclass(frozen=True)
+class PodSource:
+    """What one component's, or one canary's, pods are made from."""
+
+    isvc: InferenceService
+    kind: str
+    """`predictor`, `transformer` or `explainer`."""
+    fields: ComponentFields
+    runtime: Runtime | None = None
+    allow_pickle: bool = False
+
+    @property
+    def model(self) -> ModelSpec | None:
+        return self.fields.implementation() if isinstance(self.fields, Predictor) else None
+
+
+def copied(entries: Mapping[str, str]) -> dict[str, str]:
+    """The InferenceService's labels or annotations that its Deployments and pods get as well."""
+    return {key: value for key, value in entries.items() if not key.startswith(_CONTROL)}
+
+
+def inputs(source: PodSource, settings: Settings) -> Open:
+    metadata = source.isvc.metadata
+    runtime = source.runtime
+    found: Open = {
+        "fields": {key: value for key, value in source.fields.to_dict().items() if key not in _NOT_OF_THE_POD},
+        "labels": copied(metadata.labels),
+        "annotations": copied(metadata.annotations),
+    }
+    if runtime is not None:
+        found["runtime"] = {
+            "name": runtime.metadata.name,
+            "storage": runtime.metadata.annotations.get(names.STORAGE_MODE),
+            "pod": runtime.spec.pod_fields(),
+            "labels": runtime.spec.labels,
+            "annotations": runtime.spec.annotations,
+        }
+    if source.kind == "transformer":
+        found["predictorHost"] = _predictor_host(source.isvc, settings)
+    if source.allow_pickle:
+        found["allowPickle"] = True
+    return found
+
+
+def digest(found: Open) -> str:
+    return hashlib.sha256(orjson.dumps(found, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+
+def pod_template(source: PodSource, settings: Settings) -> Open:
+    """`metadata` and `spec` of the pods, without the labels that tell one workload from another. Raises SpecError."""
+    spec, main = _model_pod(source) if source.model is not None else _custom_pod(source)
+    by_runtime = _fetches_by_itself(source)
+    stored = provision(
+        _sources(source, main),
+        by_runtime=by_runtime,
+        initializer_image=settings.storage_initializer_image,
+        security=main.get("securityContext"),
+    )
+    env = [*stored.env, *([{"name": names.ALLOW_PICKLE_ENV, "value": "true"}] if source.allow_pickle else [])]
+    main = merged(main, {"env": env, "volumeMounts": list(stored.mounts)} if env or stored.mounts else {})
+    if source.kind == "transformer":
+        main = _with_transformer_args(main, source.isvc, settings)
+    main = _with_defaults(main, f"/v2/models/{source.isvc.metadata.name}/ready" if by_runtime else None)
+    others = [_for_neighbour(c, list(stored.mounts)) for c in spec["containers"] if c["name"] != main["name"]]
+    spec = {**spec, "containers": [main, *others]}
+    if stored.volumes:
+        spec["volumes"] = [*spec.get("volumes", []), *stored.volumes]
+    if stored.init_containers:
+        spec["initContainers"] = [*stored.init_containers, *spec.get("initContainers", [])]
+    longest = source.fields.effective_timeout()
+    spec.setdefault("terminationGracePeriodSeconds", max(30, PRE_STOP_SECONDS + longest + DRAIN_MARGIN_SECONDS))
+    return {"metadata": _metadata(source), "spec": spec}
+
+
+def _model_pod(source: PodSource) -> tuple[Open, Open]:
+    model, runtime = source.model, source.runtime
+    if model is None or runtime is None:
+        raise InvalidPredictorSpec("a model needs a runtime")
+    ours = runtime.spec.main_container()
+    main = merged(ours.container_fields(), model.container_fields())
+    main["name"] = ours.name or names.PREDICTOR_CONTAINER
+    if model.runtime_version and "image" not in model.container_fields():
+        main["image"] = _with_tag(main.get("image", ""), model.runtime_version)
+    main["resources"] = with_default_resources(main.get("resources"))
+    pod = {**runtime.spec.pod_fields()}
+    pod["containers"] = [{**c, "name": c.get("name") or names.PREDICTOR_CONTAINER} for c in pod["containers"]]
+    spec = expand(merged(pod, source.fields.pod_fields()), source.isvc.metadata)
+    return spec, expand(main, source.isvc.metadata)
+
+
+def _custom_pod(source: PodSource) -> tuple[Open, Open]:
+    container = source.fields.main_container()
+    if container is None:
+        raise InvalidPredictorSpec(f"the {source.kind} has no containers")
+    main = {"name": names.PREDICTOR_CONTAINER, **container.container_fields()}
+    main["resources"] = with_default_resources(main.get("resources"))
+    spec = source.fields.pod_fields()
+    spec["containers"] = [{"name": names.PREDICTOR_CONTAINER, **c} for c in spec["containers"]]
+    return spec, main
+
+
+def _fetches_by_itself(source: PodSource) -> bool:
+    told = source.runtime.metadata if source.runtime is not None else source.isvc.metadata
+    return told.annotations.get(names.STORAGE_MODE) == "runtime"
+
+
+def _sources(source: PodSource, main: Open) -> list[Source]:
+    """Where the files come from: storageUri, storageUris, or the STORAGE_URI that a custom container asks for."""
+    fields = source.fields
+    if isinstance(fields, Predictor | Transformer | Explainer) and fields.storage_uris:
+        return [Source(entry.uri, entry.mount_path) for entry in fields.storage_uris]
+    if source.model is not None:
+        return [Source(source.model.storage_uri)] if source.model.storage_uri else []
+    asked = next((e.get("value") for e in main.get("env", []) if e.get("name") == names.STORAGE_URI_ENV), None)
+    return [Source(asked)] if asked else []
+
+
+def _predictor_host(isvc: InferenceService, settings: Settings) -> str:
+    name, namespace = isvc.metadata.name, isvc.metadata.namespace or "default"
+    if settings.gateway_address:
+        return settings.gateway_address + names.path(name, namespace, "predictor")
+    return f"{name}-predictor.{namespace}"
+
+
+def _with_transformer_args(main: Open, isvc: InferenceService, settings: Settings) -> Open:
+    """KServe's arguments, each only where the user has not given it."""
+    given = main.get("args", [])
+    wanted = {
+        "--model_name": isvc.metadata.name,
+        "--predictor_host": _predictor_host(isvc, settings),
+        "--http_port": str(main["ports"][0]["containerPort"] if main.get("ports") else names.HTTP_PORT),
+    }
+    missing = [
+        part
+        for flag, value in wanted.items()
+        if not any(arg == flag or arg.startswith(f"{flag}=") for arg in given)
+        for part in (flag, value)
+    ]
+    return {**main, "args": [*given, *missing]}
+
+
+def _with_defaults(main: Open, ready_path: str | None) -> Open:
+    """Ports, probes, an end that loses no request, and a termination message that says why it failed; the user's own stay."""
+    main = {"terminationMessagePolicy": "FallbackToLogsOnError", **main}
+    main["ports"] = main.get("ports") or [{"containerPort": names.HTTP_PORT, "protocol": "TCP"}]
+    if "readinessProbe" not in main:
+        port = main["ports"][0]["containerPort"]
+        check: Open = {"httpGet": {"path": ready_path, "port": port}} if ready_path else {"tcpSocket": {"port": port}}
+        main["readinessProbe"] = {**check, "periodSeconds": 1, "timeoutSeconds": 1, "failureThreshold": 3}
+    if "livenessProbe" in main and "startupProbe" not in main:
+        # Else a model that loads slowly is killed for it.
+        main["startupProbe"] = {**main["readinessProbe"], "periodSeconds": 1, "failureThreshold": LOAD_SECONDS}
+        main["startupProbe"].pop("successThreshold", None)
+    main["lifecycle"] = {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}, **main.get("lifecycle", {})}
+    return main
+
+
+def _for_neighbour(container: Open, mounts: list[Open]) -> Open:
+    """Another container of the pod; a transformer beside the model reads the model's files too."""
+    container = {"terminationMessagePolicy": "FallbackToLogsOnError", **container}
+    if container["name"] == names.TRANSFORMER_CONTAINER and mounts:
+        container = merged(container, {"volumeMounts": mounts})
+    return container
+
+
+def _metadata(source: PodSource) -> Open:
+    metadata, runtime = source.isvc.metadata, source.runtime.spec if source.runtime else None
+    runtime_labels = (runtime.labels if runtime else None) or {}
+    runtime_annotations = (runtime.annotations if runtime else None) or {}
+    return {
+        "labels": {**runtime_labels, **copied(metadata.labels), **(source.fields.labels or {})},
+        "annotations": {**runtime_annotations, **copied(metadata.annotations), **(source.fields.annotations or {})},
+    }
+
+
+def _with_tag(image: str, tag: str) -> str:
+    """`registry:5000/image:1.0` with another tag; a digest gives way to it."""
+    repository = image.partition("@")[0]
+    head, slash, last = repository.rpartition("/")
+    return f"{head}{slash}{last.partition(':')[0]}:{tag}"
