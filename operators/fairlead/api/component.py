@@ -58,10 +58,11 @@ class Batcher(ApiType):
 
 
 class AutoScaling(ApiType):
-    """Metrics and behaviour as KServe hands them to an HPA or to KEDA."""
+    """Metrics and behaviour as KServe hands them to an HPA, and settings of KEDA."""
 
     metrics: OpenList | None = None
     behavior: Open | None = None
+    keda: Open | None = None
 
 
 def _replicas_in_order(component: ComponentFields) -> bool:
