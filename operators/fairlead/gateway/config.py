@@ -1,0 +1,169 @@
+"""HAProxy's configuration as a function of the settings and of what HAProxy should know at its start. Pure.
+
+The state that can change at run time is written into it too (servers in the backends, maps in files beside it), so that
+a HAProxy that is reloaded, or killed and started again, begins where the last one was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+
+from fairlead.api import names
+from fairlead.gateway.routes import Transport
+from fairlead.gateway.settings import ADMIN_SOCKET, CONFIG_FILE, Settings
+from fairlead.gateway.state import MAPS, Slot, State, map_file
+
+_LUA = "gateway.lua"
+
+_STATIC_ERRORS: Mapping[int, str] = {
+    403: "forbidden",
+    404: "not found",
+    405: "method not allowed",
+    410: "gone",
+    413: "the request is too large",
+    425: "too early",
+    429: "too many requests",
+    500: "the gateway failed",
+    501: "not implemented by the gateway",
+}
+
+_SILENT_ERRORS = (400, 408)
+"""What is not HTTP, or never ends: HAProxy answers these below the level at which the text can be chosen, in HTML or not at all."""
+
+_UPSTREAM_ERRORS = (502, 503, 504)
+
+
+def files(settings: Settings, state: State) -> dict[str, str]:
+    """All files of the directory, by name. HAProxy runs in it, so they refer to each other by name alone."""
+    contents = {map_file(name): _map_text(state.maps[name]) for name in MAPS}
+    contents[_LUA] = resources.files(__package__).joinpath(_LUA).read_text()
+    contents[CONFIG_FILE] = haproxy_config(settings, state)
+    return contents
+
+
+def haproxy_config(settings: Settings, state: State) -> str:
+    sections = [_global(settings), _base(settings), _frontend(settings), _refusals()]
+    sections.extend(_pool(transport) for transport in Transport)
+    sections.extend(_backend(name, slots) for name, slots in state.backends.items())
+    return "\n".join(sections)
+
+
+def _map_text(entries: Mapping[str, str]) -> str:
+    return "".join(f"{key} {value}\n" for key, value in entries.items())
+
+
+def _ms(seconds: float) -> str:
+    return f"{max(1, round(seconds * 1000))}ms"
+
+
+def _global(settings: Settings) -> str:
+    return f"""\
+# Written by the Fairlead gateway agent, again at every change: edits are lost.
+global
+    stats socket unix@{ADMIN_SOCKET} mode 600 level admin expose-fd listeners
+    stats timeout 1h
+    maxconn {settings.max_connections}
+    nbthread {settings.threads}
+    hard-stop-after {_ms(settings.drain_timeout)}
+    lua-load {_LUA} {round(settings.hold_timeout * 1000)} {settings.hold_limit}
+"""
+
+
+def _base(settings: Settings) -> str:
+    return f"""\
+defaults base
+    mode http
+    timeout connect {_ms(settings.connect_timeout)}
+    timeout client {_ms(settings.client_timeout)}
+    timeout http-request 30s
+    timeout http-keep-alive 75s
+    timeout queue {_ms(settings.queue_timeout)}
+    timeout server 60s
+    retries 3
+    option redispatch 1
+{_errors()}
+"""
+
+
+def _errors() -> str:
+    lines = [f"errorfile {code} /dev/null" for code in _SILENT_ERRORS]
+    lines += [
+        f"""http-error status {code} content-type application/json string '{{"error": "{text}"}}'"""
+        for code, text in _STATIC_ERRORS.items()
+    ]
+    lines += [
+        f"""http-error status {code} content-type application/json lf-string "%[lua.error_json({code})]" \
+hdr grpc-status "%[lua.grpc_status({code})]" hdr grpc-message "%[lua.grpc_message({code})]"{" hdr retry-after 1" if code == 503 else ""}"""
+        for code in _UPSTREAM_ERRORS
+    ]
+    return "\n".join(f"    {line}" for line in lines)
+
+
+def _frontend(settings: Settings) -> str:
+    binds = "\n".join(f"    bind {address}" for address in settings.bind)
+    prefix = names.PATH_PREFIX
+    return f"""\
+frontend gateway from base
+{binds}
+    option forwardfor
+    http-request set-var(txn.grpc) bool(true) if {{ req.hdr(content-type) -m beg application/grpc }}
+    http-request set-var(txn.route) req.hdr(host),host_only,lower,map_str({map_file("hosts")})
+    http-request set-var(txn.by_path) path,field(3,/,2),map_str({map_file("paths")}) if !{{ var(txn.route) -m found }} {{ path_beg {prefix}/ }}
+    http-request set-var(txn.route) var(txn.by_path) if {{ var(txn.by_path) -m found }}
+    http-request replace-path {prefix}/[^/]+/[^/]+/?(.*) /\\1 if {{ var(txn.by_path) -m found }}
+    http-request set-var(txn.backend) var(txn.route),map_str({map_file("http")}) if !{{ var(txn.grpc) -m found }}
+    http-request set-var(txn.backend) var(txn.route),map_str({map_file("grpc")}) if {{ var(txn.grpc) -m found }}
+    http-request set-var(txn.backend) var(txn.backend),lua.pick if {{ var(txn.backend) -m sub = }}
+    http-request set-header x-request-id %[uuid] if !{{ req.fhdr(x-request-id) -m found }}
+    http-request set-header x-forwarded-proto http if !{{ req.fhdr(x-forwarded-proto) -m found }}
+    http-request set-header x-forwarded-host %[req.hdr(host)] if !{{ req.fhdr(x-forwarded-host) -m found }}
+    http-request lua.hold if {{ var(txn.backend) -m found }} {{ var(txn.backend),nbsrv eq 0 }}
+    use_backend refusals if !{{ var(txn.backend) -m found }} || {{ var(txn.refusal) -m found }}
+    use_backend %[var(txn.backend)]
+    # gRPC's errors are its own, in an HTTP response without fault and without body.
+    http-after-response set-header content-type application/grpc if {{ status 502:504 }} {{ var(txn.grpc) -m found }}
+    http-after-response set-status 200 if {{ status 502:504 }} {{ var(txn.grpc) -m found }}
+"""
+
+
+def _refusals() -> str:
+    return """\
+# No server will see these requests.
+backend refusals from base
+    http-request return status 200 content-type application/grpc lf-string "%[lua.error_json()]" hdr grpc-status 5 hdr grpc-message "%[lua.grpc_message(unknown)]" if { var(txn.grpc) -m found } !{ var(txn.route) -m found }
+    http-request return status 200 content-type application/grpc lf-string "%[lua.error_json()]" hdr grpc-status 14 hdr grpc-message "%[lua.grpc_message()]" if { var(txn.grpc) -m found }
+    http-request return status 404 content-type application/json lf-string "%[lua.error_json(unknown)]" if !{ var(txn.route) -m found }
+    http-request return status 503 content-type application/json lf-string "%[lua.error_json()]" hdr retry-after 1
+"""
+
+
+def _pool(transport: Transport) -> str:
+    """Two random servers, the less busy one: it is fair to slow pods, and unlike leastconn retries elsewhere without a pause.
+
+    A refused connection takes the server out at once, until a check can connect to it.
+    """
+    protocol = "proto h2 " if transport is Transport.GRPC else ""
+    return f"""\
+defaults {transport} from base
+    balance random(2)
+    http-request set-timeout server var(txn.backend),map_str_int({map_file("timeouts")},60000)
+    default-server {protocol}check inter 5s fastinter 100ms downinter 100ms rise 1 fall 2 observe layer4 error-limit 1 on-error mark-down
+"""
+
+
+def _backend(name: str, slots: Sequence[Slot]) -> str:
+    """Spare slots at the end are one line; those before them have to keep their numbers."""
+    used = max((number + 1 for number, slot in enumerate(slots) if slot.admin != "maint"), default=0)
+    lines = [f"backend {name} from {name.partition('-')[0]}"]
+    for number, slot in enumerate(slots[:used], start=1):
+        limit = f" maxconn {slot.maxconn}" if slot.maxconn else ""
+        state = "" if slot.admin == "ready" else " disabled"
+        lines.append(f"    server s{number} {_address(slot)}{limit}{state}")
+    if used < len(slots):
+        lines.append(f"    server-template s {used + 1}-{len(slots)} {_address(Slot())} disabled")
+    return "\n".join(lines) + "\n"
+
+
+def _address(slot: Slot) -> str:
+    return f"[{slot.address}]:{slot.port}" if ":" in slot.address else f"{slot.address}:{slot.port}"

@@ -1,0 +1,124 @@
+-- What HAProxy's own language cannot do: choose by weight in one step, hold requests while no pod is ready, and say what went wrong.
+
+--
+-- One Lua state for all threads (`lua-load`): HAProxy 2.6 mixes up the two kinds of state when one request uses both.
+
+local arguments = table.pack(...)
+local HOLD_TIMEOUT, HOLD_LIMIT = tonumber(arguments[1]), tonumber(arguments[2])  -- milliseconds; requests of one backend
+
+local upstreams = Map.new("upstreams.map", Map._str)
+
+-- Weighted choice: "100:h1-0001=80,h1-0002=100" is h1-0001 in 80 of 100 cases, else h1-0002.
+core.register_converters("pick", function(split)
+  local drawn = math.random(tonumber(split:match("^%d+")))
+  for backend, upto in split:gmatch("([^:=,]+)=(%d+)") do
+    if drawn <= tonumber(upto) then return backend end
+  end
+end)
+
+local function now_ms()
+  local t = core.now()
+  return t.sec * 1000 + t.usec // 1000
+end
+
+-- held[backend][ticket] is the time at which that request was last seen waiting. A client that goes away takes its coroutine with it,
+-- without a word; so a ticket that nobody has renewed for a second is void.
+local held, ticket, swept = {}, 0, 0
+local counts = {}
+
+local function sweep(now)
+  if now - swept < 100 then return end
+  swept = now
+  for backend, tickets in pairs(held) do
+    local count = 0
+    for number, seen in pairs(tickets) do
+      if now - seen > 1000 then tickets[number] = nil else count = count + 1 end
+    end
+    counts[backend] = count
+    if count == 0 then held[backend], counts[backend] = nil, nil end
+  end
+end
+
+-- Waits until the request's backend has a usable server. Sets txn.refusal when it cannot.
+core.register_action("hold", { "http-req" }, function(txn)
+  local backend = txn:get_var("txn.backend")
+  local now = now_ms()
+  local deadline = now + HOLD_TIMEOUT
+  sweep(now)
+  local waiting = counts[backend] or 0
+  if HOLD_TIMEOUT == 0 or waiting >= HOLD_LIMIT then
+    txn:set_var("txn.refusal", waiting >= HOLD_LIMIT and HOLD_LIMIT > 0 and "full" or "unready")
+    return
+  end
+  ticket = ticket + 1
+  local mine = ticket
+  held[backend] = held[backend] or {}
+  counts[backend] = waiting + 1
+  while now < deadline do
+    held[backend] = held[backend] or {}
+    held[backend][mine] = now
+    -- 5 ms for a few; with a thousand waiting, 50 ms keeps the looking below a fifth of a core.
+    core.msleep(math.max(5, (counts[backend] or 0) // 20))
+    if txn.c:nbsrv(backend) > 0 then break end
+    now = now_ms()
+    sweep(now)
+  end
+  if held[backend] and held[backend][mine] then
+    held[backend][mine] = nil
+    counts[backend] = (counts[backend] or 1) - 1
+  end
+  if now >= deadline then txn:set_var("txn.refusal", "unready") end
+end)
+
+core.register_cli({ "show", "held" }, "show held: waiting requests by backend", function(applet)
+  sweep(now_ms())
+  for backend, count in pairs(counts) do
+    if count > 0 then applet:send(backend .. " " .. count .. "\n") end
+  end
+end)
+
+-- Errors, by HTTP status where HAProxy makes them itself, else by what the rules found out.
+
+local function workload(txn)
+  local upstream = upstreams:lookup(txn:get_var("txn.backend") or "")
+  return upstream and upstream:match("^(.*)/h[12]$") or txn:get_var("txn.route") or "the service"
+end
+
+local messages = {
+  unknown = function(txn)
+    return "no InferenceService at host " .. txn.sf:req_hdr("host") .. " and path " .. txn.sf:path()
+      .. "; list the hosts with: kubectl get inferenceservices -A"
+  end,
+  unrouted = function(txn)
+    return txn:get_var("txn.route") .. " has no revision that can be served yet; kubectl describe inferenceservice says why"
+  end,
+  unready = function(txn) return "no ready pod of " .. workload(txn) .. "; kubectl get pods shows them" end,
+  full = function(txn) return "too many requests already wait for a ready pod of " .. workload(txn) end,
+  ["502"] = function(txn) return "a pod of " .. workload(txn) .. " closed the connection before it had answered" end,
+  ["503"] = function(txn) return "no pod of " .. workload(txn) .. " took the request: all are busy, or refuse connections" end,
+  ["504"] = function(txn) return "no answer from " .. workload(txn) .. " within its timeout" end,
+}
+
+local grpc_status = { unknown = "5", ["504"] = "4" }
+
+local function message(txn, kind)
+  kind = kind or txn:get_var("txn.refusal") or "unrouted"
+  return messages[kind](txn)
+end
+
+-- Clients choose hosts and paths: what they sent is quoted with nothing in it that could end a JSON string or a header.
+core.register_fetches("error_json", function(txn, kind)
+  if txn:get_var("txn.grpc") then return "" end
+  local text = message(txn, kind):gsub('["\\]', "'"):gsub("[^ -~]", "?")
+  return '{"error": "' .. text .. '"}'
+end)
+
+-- nil is a header that is left out.
+core.register_fetches("grpc_status", function(txn, kind)
+  return txn:get_var("txn.grpc") and (grpc_status[kind] or "14") or nil
+end)
+
+core.register_fetches("grpc_message", function(txn, kind)
+  if not txn:get_var("txn.grpc") then return nil end
+  return (message(txn, kind):gsub("[^ -$&-~]", function(c) return string.format("%%%02X", c:byte()) end))
+end)

