@@ -64,7 +64,7 @@ class Controller:
         self._queue.add_after(key, after)
 
     async def run(self) -> None:
-        """Works until `close`, then through what still waits. Keys gather before this is called, too: a standby is warm."""
+        """Works until `close`, and then to the end of what it has begun. Keys gather before, too: a standby is warm."""
         for informer in self.informers:
             await informer.synced.wait()
         async with asyncio.TaskGroup() as group:

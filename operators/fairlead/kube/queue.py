@@ -22,7 +22,7 @@ RETRY = Backoff(base=0.005, cap=120.0, jitter=0.1)
 
 
 class QueueClosed(Exception):
-    """The queue is closed and empty: the worker may go home."""
+    """The queue gives out nothing more: the worker may go home."""
 
 
 class WorkQueue(Generic[K]):
@@ -85,7 +85,7 @@ class WorkQueue(Generic[K]):
         self._failures.pop(key, None)
 
     async def get(self) -> K:
-        """The next key, to be handed back with `done`. Raises QueueClosed when there will be none."""
+        """The next key, to be handed back with `done`. Raises QueueClosed when the queue is closed."""
         while not self._ready:
             if self._closed:
                 raise QueueClosed
@@ -109,27 +109,26 @@ class WorkQueue(Generic[K]):
         self._running.discard(key)
         if key in self._wanted:
             self._push(key)
-        if not self._running and not self._ready:
+        if not self._running:
             self._idle.set()
 
     def close(self) -> None:
-        """No more adds; delayed ones are dropped. What waits is still given out: see `drained`."""
+        """Takes nothing and gives out nothing any more. What waits is dropped: whoever works next begins with every key."""
         self._closed = True
+        self._ready.clear()
+        self._wanted.clear()
         self._due.clear()
         self._heap.clear()
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
+        self._arm()
         while self._getters:
             self._wake()
 
     async def drained(self) -> None:
-        """Returns when nothing waits and nothing runs."""
+        """Returns when no key is being worked on."""
         await self._idle.wait()
 
     def _push(self, key: K) -> None:
         self._ready.append(key)
-        self._idle.clear()
         self._wake()
 
     def _wake(self) -> None:
