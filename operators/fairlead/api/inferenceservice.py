@@ -119,7 +119,7 @@ class InferenceService(ApiObject):
         Rule(
             f"self.metadata.name.matches('{names.NAME_PATTERN}')",
             "metadata.name must begin with a letter and have only a-z, 0-9 and '-', not at its end",
-            lambda isvc: names.NAME_RE.match(isvc.metadata.name) is not None,
+            lambda isvc: names.NAME_RE.fullmatch(isvc.metadata.name) is not None,
         ),
         Rule(
             f"self.metadata.name.size() <= {names.MAX_NAME_LENGTH}",

@@ -5,10 +5,11 @@ One table. A feature that is built removes its lines.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
+from fairlead.api import names
 from fairlead.api.inferenceservice import InferenceService
 from fairlead.api.predictor import IMPLEMENTATIONS
 
@@ -23,28 +24,46 @@ class FieldNote(NamedTuple):
         return f"{self.path}: {self.why}"
 
 
-_NO_AUTOSCALING = "has no effect yet: the service runs with minReplicas pods"
-_NO_LOGGER = "has no effect yet: payloads are not logged"
 _KNATIVE = "is Knative's; Fairlead has no Knative"
+_NO_AUTOSCALING = "has no effect yet: only scaleMetric cpu and memory scale"
 
-FIELDS: tuple[tuple[str, str], ...] = (
-    # `component`: predictor, transformer, explainer and each canary's predictor; `model`: their `model` or framework field.
-    ("spec.tracing", "has no effect yet: no traces are exported"),
-    ("spec.explainer.art", "has no effect: give the explainer containers of its own"),
-    ("component.maxReplicas", _NO_AUTOSCALING),
-    ("component.scaleTarget", _NO_AUTOSCALING),
-    ("component.scaleMetric", _NO_AUTOSCALING),
-    ("component.scaleMetricType", _NO_AUTOSCALING),
-    ("component.autoScaling", _NO_AUTOSCALING),
-    ("component.logger", _NO_LOGGER),
-    ("component.batcher.timeout", "has no effect: batches do not wait, they are what queued meanwhile"),
-    ("component.workerSpec", "has no effect yet: a replica runs on one node"),
-    ("component.storageContainerName", "has no effect: there is no ClusterStorageContainer"),
-    ("component.ephemeralContainers", "has no effect: Kubernetes does not take them in a pod template"),
-    ("model.name", "has no effect: the container keeps the runtime's name"),
-    ("model.confidential", "has no effect: models are not decrypted"),
+
+class Entry(NamedTuple):
+    """`path` begins at `spec`, at `component` (predictor, transformer, explainer, a canary's predictor) or at `model` (their `model`
+    or framework field). `when` tells from the value, its component and the annotations whether it is really without effect."""
+
+    path: str
+    why: str
+    when: Callable[[Any, Mapping[str, Any], Mapping[str, str]], bool] = lambda value, component, annotations: True
+
+
+def _no_hpa(value: Any, component: Mapping[str, Any], annotations: Mapping[str, str]) -> bool:
+    default = "cpu" if annotations.get(names.AUTOSCALER_CLASS) == "hpa" else None
+    return (component.get("scaleMetric") or annotations.get(names.SCALE_METRIC) or default) not in ("cpu", "memory")
+
+
+FIELDS = (
+    Entry("spec.tracing", "has no effect yet: no traces are exported"),
+    Entry("spec.explainer.art", "has no effect: give the explainer containers of its own"),
+    Entry("component.minReplicas", "0 has no effect yet: one pod stays", lambda value, *_: value == 0),
+    Entry("component.maxReplicas", _NO_AUTOSCALING, _no_hpa),
+    Entry("component.scaleTarget", _NO_AUTOSCALING, _no_hpa),
+    Entry("component.scaleMetric", _NO_AUTOSCALING, _no_hpa),
+    Entry(
+        "component.scaleMetricType", "has no effect yet: it is Utilization", lambda value, *_: value != "Utilization"
+    ),
+    Entry("component.autoScaling", _NO_AUTOSCALING),
+    Entry("component.logger", "has no effect yet: payloads are not logged"),
+    Entry(
+        "component.batcher", "has no effect: Fairlead's runtimes predict together what waits together, by themselves"
+    ),
+    Entry("component.workerSpec", "has no effect yet: a replica runs on one node"),
+    Entry("component.storageContainerName", "has no effect: there is no ClusterStorageContainer"),
+    Entry("component.ephemeralContainers", "has no effect: Kubernetes does not take them in a pod template"),
+    Entry("model.name", "has no effect: the container keeps the runtime's name"),
+    Entry("model.storage", "has no effect yet: give storageUri"),
+    Entry("model.confidential", "has no effect: models are not decrypted"),
 )
-"""(path, why); a path begins at `spec` or at one of the words explained in the comment."""
 
 ANNOTATIONS: tuple[tuple[str, str, str], ...] = (
     (
@@ -70,7 +89,7 @@ LABELS: tuple[tuple[str, str, str], ...] = (
 
 def not_acted_on(isvc: InferenceService) -> list[FieldNote]:
     """Every field, annotation and label that is set and has no effect, in the order of the tables."""
-    notes = [FieldNote(path, why) for pattern, why in FIELDS for path in _set_paths(isvc, pattern)]
+    notes = [FieldNote(path, entry.why) for entry in FIELDS for path in _set_paths(isvc, entry)]
     for field, given, table in (
         ("annotations", isvc.metadata.annotations, ANNOTATIONS),
         ("labels", isvc.metadata.labels, LABELS),
@@ -84,13 +103,13 @@ def not_acted_on(isvc: InferenceService) -> list[FieldNote]:
     return notes
 
 
-def _set_paths(isvc: InferenceService, pattern: str) -> Iterator[str]:
-    first, *rest = pattern.split(".")
+def _set_paths(isvc: InferenceService, entry: Entry) -> Iterator[str]:
+    first, *rest = entry.path.split(".")
     for path, node in _places(isvc, first):
         value: Any = node
         for name in rest:
             value = value.get(name) if isinstance(value, dict) else None
-        if value is not None:
+        if value is not None and entry.when(value, node, isvc.metadata.annotations):
             yield ".".join([path, *rest])
 
 
