@@ -12,7 +12,7 @@ from typing import Any
 
 from fairlead.kube.objects import Object, timestamp
 from fairlead.local.node import logs, objects, prober
-from fairlead.local.node.machine import CONTAINER_MARK, Machine
+from fairlead.local.node.machine import CONTAINER_MARK, EventType, Machine
 from fairlead.local.node.pod_process import Command
 from fairlead.local.node.pod_status import ContainerRecord, terminated
 from fairlead.local.node.probes import ContainerProbes, Verdict
@@ -284,5 +284,5 @@ class ContainerRunner:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._ending.wait(), delay)
 
-    def _emit(self, kind: str, reason: str, message: str) -> None:
+    def _emit(self, kind: EventType, reason: str, message: str) -> None:
         self._machine.emit(self._pod, kind, reason, message)

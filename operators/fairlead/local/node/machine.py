@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 from fairlead.kube.client import Client
 from fairlead.kube.objects import Object, utcnow
@@ -20,11 +21,12 @@ CLUSTER_MARK = "FAIRLEAD_CLUSTER"
 CONTAINER_MARK = "FAIRLEAD_CONTAINER"
 """The same for one run of one container."""
 
-Emit = Callable[[Object, str, str, str], None]
+EventType = Literal["Normal", "Warning"]
+Emit = Callable[[Object, EventType, str, str], None]
 """(object, type, reason, message) -> an Event."""
 
 
-def silent(obj: Object, kind: str, reason: str, message: str) -> None:
+def silent(obj: Object, kind: EventType, reason: str, message: str) -> None:
     """For a machine that tells nobody."""
 
 

@@ -121,7 +121,7 @@ def _phase(
     ended = [code for code in codes if code is not None and not restarts(policy, code)]
     if main and len(ended) == len(main):
         return "Failed" if any(ended) else "Succeeded"
-    begun = any(record.running or record.exit_code is not None or record.restarts for record in main)
+    begun = any(record.running or record.exit_code is not None or bool(record.last_state) for record in main)
     return "Running" if begun else "Pending"
 
 
