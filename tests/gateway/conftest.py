@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import suppress
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 
+from fairlead.gateway.agent import Agent
 from fairlead.gateway.haproxy import Haproxy, HaproxyGone, command, write_files
 from fairlead.gateway.plan import grown, initial_state, plan
 from fairlead.gateway.routes import Endpoint, RouteTable, ServiceRoutes, Target, Transport, Upstream, route_table
 from fairlead.gateway.settings import Settings
 from fairlead.gateway.state import State
+from fairlead.kube.client import ObjectList
+from fairlead.kube.resources import ENDPOINT_SLICES, INFERENCE_SERVICES, SERVICES, Resource
+from fairlead.kube.watch import Event
 
 
 def free_port() -> int:
@@ -204,3 +211,186 @@ def make_service() -> Callable[..., ServiceRoutes]:
         )  # fmt: skip
 
     return make
+
+
+class Cluster:
+    """The part of an API server that informers need, in memory."""
+
+    def __init__(self) -> None:
+        self._objects: dict[Resource, dict[tuple[str, str], dict[str, Any]]] = {}
+        self._watches: list[tuple[Resource, asyncio.Queue[Event]]] = []
+        self._version = 0
+
+    async def list(self, resource, namespace=None, *, labels=None, fields=None):
+        items = [copy.deepcopy(obj) for obj in self._objects.get(resource, {}).values()]
+        return ObjectList(items, str(self._version))
+
+    async def watch(self, resource, namespace=None, *, resource_version, labels=None, fields=None):
+        queue: asyncio.Queue[Event] = asyncio.Queue()
+        for obj in self._objects.get(resource, {}).values():
+            if int(obj["metadata"]["resourceVersion"]) > int(resource_version):
+                queue.put_nowait(Event("ADDED", copy.deepcopy(obj)))
+        self._watches.append((resource, queue))
+        while True:
+            yield await queue.get()
+
+    def put(self, resource, obj) -> None:
+        self._version += 1
+        obj = copy.deepcopy(obj)
+        obj["metadata"]["resourceVersion"] = str(self._version)
+        key = (obj["metadata"]["namespace"], obj["metadata"]["name"])
+        kind = "MODIFIED" if key in self._objects.setdefault(resource, {}) else "ADDED"
+        self._objects[resource][key] = obj
+        self._tell(resource, Event(kind, copy.deepcopy(obj)))
+
+    def delete(self, resource, namespace, name) -> None:
+        self._version += 1
+        obj = self._objects[resource].pop((namespace, name))
+        obj["metadata"]["resourceVersion"] = str(self._version)
+        self._tell(resource, Event("DELETED", obj))
+
+    def _tell(self, resource, event) -> None:
+        for watched, queue in self._watches:
+            if watched == resource:
+                queue.put_nowait(event)
+
+    # --- What the operator and the endpoint controller would write -------------------------------------------
+
+    def serve(self, name: str, traffic: dict[str, int], *, created: str = "2026-01-01T00:00:00Z", **more: Any) -> None:
+        """The InferenceService `ns/name`, with the percentages of its predictor's workloads."""
+        items = [
+            {"revisionName": workload, "serviceName": workload, "percent": percent, "latestRevision": False}
+            for workload, percent in traffic.items()
+        ]
+        self.put(
+            INFERENCE_SERVICES,
+            {
+                "metadata": {"namespace": "ns", "name": name, "creationTimestamp": created, **more},
+                "spec": {"predictor": {}},
+                "status": {"components": {"predictor": {"traffic": items}}},
+            },
+        )
+
+    def workload(
+        self, isvc: str, name: str, endpoints: Iterable[Endpoint], *, grpc: bool = False, unready=(), **annotations: str
+    ) -> None:
+        """A workload's Service and EndpointSlices; each endpoint may have a port of its own, so there is a slice per port."""
+        labels = {"serving.kserve.io/inferenceservice": isvc, "fairlead.dev/workload": name}
+        port = (
+            {"name": "grpc", "port": 8081, "appProtocol": "kubernetes.io/h2c"} if grpc else {"name": "http", "port": 80}
+        )
+        self.put(
+            SERVICES,
+            {
+                "metadata": {
+                    "namespace": "ns",
+                    "name": name,
+                    "labels": labels,
+                    "annotations": {f"fairlead.dev/{k.replace('_', '-')}": v for k, v in annotations.items()},
+                },
+                "spec": {"ports": [port]},
+            },
+        )
+        wanted = {f"{name}-{e.port}": (e, e not in unready) for e in [*endpoints, *unready]}
+        for (namespace, slice_name), obj in list(self._objects.get(ENDPOINT_SLICES, {}).items()):
+            if obj["metadata"]["labels"]["kubernetes.io/service-name"] == name and slice_name not in wanted:
+                self.delete(ENDPOINT_SLICES, namespace, slice_name)
+        for slice_name, (endpoint, ready) in wanted.items():
+            self.put(
+                ENDPOINT_SLICES,
+                {
+                    "metadata": {
+                        "namespace": "ns",
+                        "name": slice_name,
+                        "labels": {**labels, "kubernetes.io/service-name": name},
+                    },
+                    "addressType": "IPv4",
+                    "ports": [{"name": port["name"], "port": endpoint.port}],
+                    "endpoints": [{"addresses": [endpoint.address], "conditions": {"ready": ready}}],
+                },
+            )
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster()
+
+
+@pytest.fixture
+async def run_agent(cluster: Cluster) -> AsyncIterator[Callable[[RunningHaproxy], Awaitable[Agent]]]:
+    tasks: list[asyncio.Task[None]] = []
+
+    async def run(gateway: RunningHaproxy) -> Agent:
+        agent = Agent(gateway.settings, cluster)
+        task = asyncio.create_task(agent.run())
+        tasks.append(task)
+        agent.task = task  # type: ignore[attr-defined]
+        async with asyncio.timeout(10):
+            while not agent.ready:
+                await asyncio.sleep(0.01)
+        return agent
+
+    yield run
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.fixture
+def eventually() -> Callable[..., Awaitable[None]]:
+    """Waits until a condition holds, by looking: the other side is a process."""
+
+    async def wait(condition: Callable[[], Any], within: float = 5.0) -> None:
+        async with asyncio.timeout(within):
+            while True:
+                result = condition()
+                if asyncio.iscoroutine(result):
+                    result = await result
+                if result:
+                    return
+                await asyncio.sleep(0.01)
+
+    return wait
+
+
+@dataclass
+class Load:
+    """Requests, a few at a time, until stopped: what came back, and what did not."""
+
+    statuses: Counter[Any] = field(default_factory=Counter)
+    pods: Counter[str] = field(default_factory=Counter)
+    stopped: bool = False
+
+    @property
+    def failures(self) -> dict[Any, int]:
+        return {status: count for status, count in self.statuses.items() if status != 200}
+
+
+@pytest.fixture
+def load() -> Callable[..., Any]:
+    @asynccontextmanager
+    async def run(url: str, host: str, *, connections: int = 8, keep_alive: bool = True) -> AsyncIterator[Load]:
+        result = Load()
+
+        async def worker(session: aiohttp.ClientSession) -> None:
+            while not result.stopped:
+                try:
+                    async with session.post(url, headers={"host": host}, data=b"x" * 100) as response:
+                        body = await response.json(content_type=None)
+                        result.statuses[response.status] += 1
+                        result.pods[body.get("pod", "none")] += 1
+                        if response.status != 200:
+                            result.statuses[body["error"]] += 1
+                except aiohttp.ClientError as error:
+                    result.statuses[repr(error)] += 1
+
+        connector = aiohttp.TCPConnector(limit=connections, force_close=not keep_alive)
+        async with aiohttp.ClientSession(connector=connector) as session:
+            workers = [asyncio.create_task(worker(session)) for _ in range(connections)]
+            try:
+                yield result
+            finally:
+                result.stopped = True
+                await asyncio.gather(*workers)
+
+    return run

@@ -6,6 +6,7 @@ a HAProxy that is reloaded, or killed and started again, begins where the last o
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 
@@ -42,11 +43,21 @@ def files(settings: Settings, state: State) -> dict[str, str]:
     return contents
 
 
+def fingerprint(settings: Settings) -> str:
+    """Names all that a HAProxy has to be reloaded for: the configuration but for the state, and the Lua code."""
+    lua = resources.files(__package__).joinpath(_LUA).read_text()
+    fixed = "".join(_fixed(settings, description="")) + lua
+    return hashlib.sha256(fixed.encode()).hexdigest()[:16]
+
+
 def haproxy_config(settings: Settings, state: State) -> str:
-    sections = [_global(settings), _base(settings), _frontend(settings), _refusals()]
-    sections.extend(_pool(transport) for transport in Transport)
-    sections.extend(_backend(name, slots) for name, slots in state.backends.items())
-    return "\n".join(sections)
+    backends = [_backend(name, slots) for name, slots in state.backends.items()]
+    return "\n".join([*_fixed(settings, fingerprint(settings)), *backends])
+
+
+def _fixed(settings: Settings, description: str) -> list[str]:
+    pools = [_pool(transport) for transport in Transport]
+    return [_global(settings, description), _base(settings), _frontend(settings), _refusals(), *pools]
 
 
 def _map_text(entries: Mapping[str, str]) -> str:
@@ -57,10 +68,11 @@ def _ms(seconds: float) -> str:
     return f"{max(1, round(seconds * 1000))}ms"
 
 
-def _global(settings: Settings) -> str:
+def _global(settings: Settings, description: str) -> str:
     return f"""\
 # Written by the Fairlead gateway agent, again at every change: edits are lost.
 global
+    description {description}
     stats socket unix@{ADMIN_SOCKET} mode 600 level admin expose-fd listeners
     stats timeout 1h
     maxconn {settings.max_connections}

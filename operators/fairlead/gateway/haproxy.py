@@ -13,13 +13,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fairlead.gateway.config import files
+from fairlead.gateway.config import files, fingerprint
+from fairlead.gateway.plan import initial_state
 from fairlead.gateway.settings import CONFIG_FILE, MASTER_SOCKET, Settings
 from fairlead.gateway.state import MAPS, Admin, Command, Slot, State, map_file
 
 _LINE_LIMIT = 15_000
 """HAProxy reads one line of commands into one buffer of 16 KiB."""
 _ANSWER_TIMEOUT = 10.0
+_ASK_EVERY = 2.0
 _FMAINT, _CMAINT, _DRAIN = 0x01, 0x04, 0x08
 """Bits of srv_admin_state: maintenance by the socket, by the configuration; drained."""
 _BENIGN = re.compile(r"(?:(?:IP|port|no need|nothing) .*)?")
@@ -87,6 +89,13 @@ def write_files(settings: Settings, state: State) -> None:
             new.replace(path)
 
 
+def ensure_files(settings: Settings) -> None:
+    """HAProxy's first files, unless files that these settings made are there: those may know routes."""
+    config = settings.directory / CONFIG_FILE
+    if not config.exists() or fingerprint(settings) not in config.read_text():
+        write_files(settings, initial_state(settings.http_backends, settings.grpc_backends, settings.slots))
+
+
 @dataclass(frozen=True, slots=True)
 class BackendStats:
     """Since HAProxy's start, but for `current` (in a pod or queued) and `queued`."""
@@ -152,10 +161,11 @@ class Haproxy:
         return {backend: int(count) for backend, count in (line.split() for line in lines if line)}
 
     async def process_id(self) -> int:
-        found = re.search(r"^Pid: (\d+)$", await self._ask(self.settings.admin_socket, "show info"), re.MULTILINE)
-        if found is None:
-            raise HaproxyError("HAProxy's 'show info' names no Pid")
-        return int(found[1])
+        return int((await self._info())["Pid"])
+
+    async def description(self) -> str:
+        """The fingerprint of the configuration that it runs with."""
+        return (await self._info()).get("description", "")
 
     async def reload(self) -> None:
         """Replace the worker by one with the files' configuration; returns when the new one serves."""
@@ -172,14 +182,28 @@ class Haproxy:
         raise HaproxyError("HAProxy did not reload within 30 s: see its log")
 
     async def gone(self) -> None:
-        """Returns when the process that serves now has ended, or was replaced."""
+        """Returns when the process that serves now has ended, or was replaced.
+
+        Its end closes the connection at once. A worker that somebody's reload replaced keeps it: that is found by asking.
+        """
         try:
+            served_by = await self.process_id()
             async with _connection(self.settings.admin_socket) as (reader, writer):
                 writer.write(b"prompt\n")
-                while await reader.read(4096):
-                    pass
-        except (HaproxyGone, OSError):
+                while True:
+                    try:
+                        async with asyncio.timeout(_ASK_EVERY):
+                            if not await reader.read(4096):
+                                return
+                    except TimeoutError:
+                        if await self.process_id() != served_by:
+                            return
+        except (HaproxyError, OSError):
             return
+
+    async def _info(self) -> dict[str, str]:
+        lines = (await self._ask(self.settings.admin_socket, "show info")).splitlines()
+        return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
     async def _stat(self, what: str) -> Iterable[dict[str, str]]:
         answer = await self._ask(self.settings.admin_socket, f"show stat {what}")

@@ -80,6 +80,19 @@ def split_text(split: Split, lent: Mapping[str, str]) -> str:
     return f"{total}:{','.join(arms)}"
 
 
+def split_weights(text: str) -> dict[str, int]:
+    """The backends and weights of a `split_text`."""
+    total, _, arms = text.rpartition(":")
+    if not total:
+        return {arms: 1} if arms else {}
+    weights, before = {}, 0
+    for arm in arms.split(","):
+        backend, _, upto = arm.partition("=")
+        weights[backend] = int(upto) - before
+        before = int(upto)
+    return weights
+
+
 def _unlent(state: State, transport: Transport) -> Iterator[str]:
     taken = state.maps["upstreams"]
     for backend, slots in state.backends.items():

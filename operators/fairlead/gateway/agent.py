@@ -1,0 +1,111 @@
+"""The agent beside one HAProxy: informers change the table, the table changes HAProxy, and HTTP says what is in effect.
+
+informers ─► Catalogue ─► RouteTable ─► Programmer ─► HAProxy's socket
+                               ▲ again when HAProxy was replaced, and while servers drain
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from fairlead.gateway.catalogue import Catalogue
+from fairlead.gateway.haproxy import Haproxy, HaproxyError, HaproxyGone
+from fairlead.gateway.live import live_routes
+from fairlead.gateway.programmer import Programmer
+from fairlead.gateway.settings import Settings
+from fairlead.gateway.stats import Totals, Workload, WorkloadStats
+from fairlead.kube.informer import Source
+
+log = logging.getLogger(__name__)
+
+_COALESCE = 0.005
+"""Seconds that changes which come together may take to arrive: one rollout step is several objects."""
+_DRAIN_EVERY = 0.25
+_HAPROXY_EVERY = 0.05
+_RETRY = 0.5
+
+
+class NotInEffect(Exception):
+    """Nothing can be said of the data plane: HAProxy is not there, or has not been told anything yet."""
+
+
+class Agent:
+    def __init__(self, settings: Settings, client: Source) -> None:
+        self.haproxy = Haproxy(settings)
+        self.catalogue = Catalogue(client, settings.domain)
+        self.programmer = Programmer(self.haproxy)
+        self._totals = Totals()
+        self._again = asyncio.Event()
+        self._conflicts: dict[tuple[str, str], str] = {}
+
+    @property
+    def ready(self) -> bool:
+        """HAProxy serves what the API server says, as far as both are known."""
+        return self.catalogue.synced and self.programmer.state is not None
+
+    async def run(self) -> None:
+        """Until cancelled. Nothing is told to HAProxy before all informers have listed: half a table would take services away."""
+        async with asyncio.TaskGroup() as tasks:
+            for informer in self.catalogue.informers:
+                tasks.create_task(informer.run(), name=f"informer-{informer.resource}")
+            for informer in self.catalogue.informers:
+                await informer.synced.wait()
+            tasks.create_task(self._program(), name="program")
+            tasks.create_task(self._guard(), name="guard")
+            tasks.create_task(self.programmer.persist(), name="persist")
+
+    def routes(self, namespace: str, name: str) -> dict[str, object] | None:
+        """Raises NotInEffect."""
+        state = self.programmer.state
+        if state is None:
+            raise NotInEffect("HAProxy is not running, or has not been told its routes yet")
+        service = self.catalogue.get(namespace, name)
+        return live_routes(service, state, self._conflicts.get((namespace, name))) if service else None
+
+    async def stats(self) -> dict[Workload, WorkloadStats]:
+        """Raises NotInEffect."""
+        state = self.programmer.state
+        if state is None:
+            raise NotInEffect("HAProxy is not running, or has not been told its routes yet")
+        try:
+            backends, held = await self.haproxy.stats(), await self.haproxy.held()
+        except HaproxyError as error:
+            raise NotInEffect(str(error)) from error
+        return self._totals.update(backends, held, state.maps["upstreams"])
+
+    async def _program(self) -> None:
+        while True:
+            self.catalogue.changed.clear()
+            self._again.clear()
+            table = self.catalogue.table()
+            self._conflicts = table.conflicts
+            try:
+                await self.programmer.lead(table)
+            except HaproxyGone:
+                await asyncio.sleep(_HAPROXY_EVERY)
+                continue
+            except HaproxyError as error:
+                log.error("%s", error)
+                await asyncio.sleep(_RETRY)
+                continue
+            await self._next(_DRAIN_EVERY if self.programmer.draining else None)
+
+    async def _next(self, at_most: float | None) -> None:
+        """Until there is something to do."""
+        waits = [asyncio.create_task(event.wait()) for event in (self.catalogue.changed, self._again)]
+        try:
+            done, _ = await asyncio.wait(waits, timeout=at_most, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if done:
+            await asyncio.sleep(_COALESCE)
+
+    async def _guard(self) -> None:
+        """Notices within milliseconds that HAProxy's worker has ended, whoever ended it."""
+        while True:
+            await self.haproxy.gone()
+            self.programmer.forget()
+            self._again.set()
+            await asyncio.sleep(_HAPROXY_EVERY)

@@ -1,0 +1,114 @@
+"""Keeps one HAProxy at a routing table: reads what it knows, sends the difference, reloads it only for room.
+
+HAProxy keeps the only copy that counts. Whenever the two may differ (this process starts, HAProxy was started, a command was
+refused) the state is read again and the plan made from that, so an agent that restarts disturbs nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from fairlead.gateway.config import fingerprint
+from fairlead.gateway.haproxy import CommandRefused, Haproxy, HaproxyError, write_files
+from fairlead.gateway.plan import grown, plan
+from fairlead.gateway.routes import RouteTable
+from fairlead.gateway.state import State
+
+log = logging.getLogger(__name__)
+
+_PERSIST_AFTER = 0.5
+"""Seconds after a change until the files say it too: what a HAProxy that is killed begins with."""
+_ATTEMPTS = 3
+
+
+class Programmer:
+    def __init__(self, haproxy: Haproxy) -> None:
+        self._haproxy = haproxy
+        self._state: State | None = None
+        self._unwritten = asyncio.Event()
+        self.draining = False
+        """Some server is to leave when its last request has ended: `lead` again in a moment."""
+        self.reloads = 0
+        self.commands = 0
+        self.seconds = 0.0
+        """How long the last change took, from plan to HAProxy's last answer."""
+
+    @property
+    def state(self) -> State | None:
+        """What HAProxy knows, None while that is not known."""
+        return self._state
+
+    def forget(self) -> None:
+        """HAProxy is another one now."""
+        self._state = None
+
+    async def lead(self, table: RouteTable) -> None:
+        """Raises HaproxyError, and then knows nothing: lead again."""
+        began = time.monotonic()
+        try:
+            for attempt in range(_ATTEMPTS):
+                try:
+                    await self._lead(table)
+                    break
+                except CommandRefused as error:
+                    self._state = None
+                    log.warning("%s; reading its state again", error)
+                    if attempt == _ATTEMPTS - 1:
+                        raise
+        except BaseException:
+            self._state = None
+            raise
+        self.seconds = time.monotonic() - began
+
+    async def persist(self) -> None:
+        """Runs until cancelled: writes HAProxy's files soon after each change."""
+        while True:
+            await self._unwritten.wait()
+            await asyncio.sleep(_PERSIST_AFTER)
+            self.write()
+
+    def write(self) -> None:
+        self._unwritten.clear()
+        if self._state is not None:
+            write_files(self._haproxy.settings, self._state)
+
+    async def _lead(self, table: RouteTable) -> None:
+        if self._state is None:
+            self._state = await self._read()
+        elif self.draining:
+            await self._haproxy.refresh_busy(self._state)
+        while True:
+            needed = plan(self._state, table)
+            if needed.commands:
+                await self._haproxy.send(needed.commands)
+                for command in needed.commands:
+                    command.apply(self._state)
+                self.commands += len(needed.commands)
+                self._unwritten.set()
+            self.draining = needed.draining
+            if not needed.needs_reload:
+                return
+            settings = self._haproxy.settings
+            self._state = await self._reload(grown(self._state, needed, spare_slots=settings.slots))
+
+    async def _read(self) -> State:
+        """Also replaces a worker whose configuration is not this program's, after an upgrade or with other settings."""
+        state = await self._haproxy.state()
+        if await self._haproxy.description() != fingerprint(self._haproxy.settings):
+            log.info("HAProxy runs with an older configuration; reloading it")
+            state = await self._reload(state)
+        return state
+
+    async def _reload(self, state: State) -> State:
+        write_files(self._haproxy.settings, state)
+        await self._haproxy.reload()
+        self.reloads += 1
+        fresh = await self._haproxy.state()
+        if fresh.backends.keys() != state.backends.keys():
+            raise HaproxyError("HAProxy did not take the new configuration: see its log")
+        log.info(
+            "HAProxy reloaded: %d backends, %d servers", len(fresh.backends), sum(map(len, fresh.backends.values()))
+        )
+        return fresh

@@ -1,0 +1,84 @@
+"""What happens in the data plane, per workload: autoscaling's input and the agent's metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from fairlead.gateway.haproxy import BackendStats
+
+Workload = tuple[str, str]
+"""Namespace and name."""
+
+
+@dataclass(slots=True)
+class WorkloadStats:
+    in_flight: int = 0
+    """Requests that are somewhere between the client and its answer: in a pod, queued or held."""
+    queued: int = 0
+    """Of these: waiting because every pod has as many as it may have."""
+    held: int = 0
+    """Of these: waiting for a first pod."""
+    requests: int = 0
+    """All so far; starts at 0 again with the agent."""
+    errors: int = 0
+    """Of these, answered with 5xx."""
+
+
+class Totals:
+    """Counters per workload from HAProxy's per backend, which begin anew when it is reloaded and whose backends change hands."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[int, int]] = {}
+        self._totals: dict[Workload, tuple[int, int]] = {}
+
+    def update(
+        self, backends: Mapping[str, BackendStats], held: Mapping[str, int], upstreams: Mapping[str, str]
+    ) -> dict[Workload, WorkloadStats]:
+        """`upstreams` says to which upstream each backend is lent."""
+        now: dict[Workload, WorkloadStats] = {}
+        for backend, stats in backends.items():
+            requests, errors = self._since_last(backend, stats)
+            if backend not in upstreams:
+                continue
+            namespace, name, _ = upstreams[backend].split("/")
+            workload = now.setdefault((namespace, name), WorkloadStats())
+            waiting = held.get(backend, 0)
+            workload.in_flight += stats.current + waiting
+            workload.queued += stats.queued
+            workload.held += waiting
+            before = self._totals.get((namespace, name), (0, 0))
+            self._totals[(namespace, name)] = before[0] + requests, before[1] + errors
+        self._totals = {place: total for place, total in self._totals.items() if place in now}
+        for place, total in self._totals.items():
+            now[place].requests, now[place].errors = total
+        return now
+
+    def _since_last(self, backend: str, stats: BackendStats) -> tuple[int, int]:
+        requests, errors = self._last.get(backend, (0, 0))
+        self._last[backend] = stats.requests, stats.errors
+        if stats.requests < requests:
+            requests, errors = 0, 0
+        return stats.requests - requests, max(0, stats.errors - errors)
+
+
+def metrics(workloads: Mapping[Workload, WorkloadStats]) -> Iterable[Metric]:
+    labels = ["namespace", "workload"]
+    gauges = {
+        "in_flight": "Requests between the client and its answer.",
+        "queued": "Requests that wait because every pod has as many as it may have.",
+        "held": "Requests that wait for a first pod.",
+    }
+    counters = {"requests": "Requests so far.", "errors": "Requests answered with 5xx."}
+    for name, text in gauges.items():
+        gauge = GaugeMetricFamily(f"fairlead_gateway_{name}", text, labels=labels)
+        for workload, stats in workloads.items():
+            gauge.add_metric(workload, getattr(stats, name))
+        yield gauge
+    for name, text in counters.items():
+        counter = CounterMetricFamily(f"fairlead_gateway_{name}", text, labels=labels)
+        for workload, stats in workloads.items():
+            counter.add_metric(workload, getattr(stats, name))
+        yield counter

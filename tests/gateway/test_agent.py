@@ -1,0 +1,197 @@
+"""The agent against a real HAProxy: changes under load, restarts, and what it says is in effect."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+pytestmark = [pytest.mark.haproxy]
+
+
+async def test_a_new_service_is_served_without_a_reload(gateway, cluster, run_agent, make_pod, client):
+    agent = await run_agent(gateway)
+    pod = await make_pod()
+    cluster.serve("iris", {"iris-predictor": 100})
+    cluster.workload("iris", "iris-predictor", [pod.endpoint])
+    await until_served(client, gateway, "iris-ns.example.com")
+    assert agent.programmer.reloads == 0
+
+
+async def test_weights_change_under_load_without_a_failure(gateway, cluster, run_agent, make_pod, load, eventually):
+    old, new = await make_pod("old"), await make_pod("new")
+    cluster.workload("iris", "old", [old.endpoint])
+    cluster.workload("iris", "new", [new.endpoint])
+    cluster.serve("iris", {"old": 100})
+    await run_agent(gateway)
+    async with load(gateway.url, "iris-ns.example.com") as result:
+        for percent in (20, 60, 100, 40, 0):
+            cluster.serve("iris", {"old": 100 - percent, "new": percent})
+            await asyncio.sleep(0.15)
+        before = new.requests
+        await asyncio.sleep(0.1)
+    assert not result.failures
+    assert result.pods["old"] > 50 < result.pods["new"]
+    assert new.requests == before
+
+
+async def test_pods_come_and_go_under_load_without_a_failure(gateway, cluster, run_agent, make_pod, load):
+    pods = [await make_pod(str(number)) for number in range(4)]
+    cluster.serve("iris", {"iris-predictor": 100})
+    cluster.workload("iris", "iris-predictor", [pods[0].endpoint])
+    agent = await run_agent(gateway)
+    async with load(f"{gateway.url}/sleep/0.02", "iris-ns.example.com") as result:
+        for number in range(12):
+            present = [pods[(number + k) % 4].endpoint for k in range(1 + number % 2)]
+            cluster.workload("iris", "iris-predictor", present)
+            await asyncio.sleep(0.1)
+    assert not result.failures
+    assert len(result.pods) == 4
+    assert agent.programmer.reloads == 0
+
+
+@pytest.mark.parametrize("keep_alive", [True, False], ids=["keep-alive", "new connections"])
+async def test_the_pool_grows_under_load_without_a_failure(
+    gateway, cluster, run_agent, make_pod, load, client, keep_alive
+):
+    pod = await make_pod()
+    cluster.serve("iris", {"iris-predictor": 100})
+    cluster.workload("iris", "iris-predictor", [pod.endpoint])
+    agent = await run_agent(gateway)
+    async with load(f"{gateway.url}/sleep/0.01", "iris-ns.example.com", keep_alive=keep_alive) as result:
+        for number in range(10):
+            cluster.serve(f"more-{number}", {f"more-{number}-predictor": 100})
+            cluster.workload(f"more-{number}", f"more-{number}-predictor", [pod.endpoint])
+        for number in range(10):
+            await until_served(client, gateway, f"more-{number}-ns.example.com")
+        await asyncio.sleep(0.2)
+    assert not result.failures
+    assert 1 <= agent.programmer.reloads <= 3
+
+
+async def test_more_pods_than_slots_get_room(gateway, cluster, run_agent, make_pod, client, eventually):
+    pods = [await make_pod(str(number)) for number in range(6)]
+    cluster.serve("iris", {"iris-predictor": 100})
+    cluster.workload("iris", "iris-predictor", [pod.endpoint for pod in pods])
+    agent = await run_agent(gateway)
+    await eventually(lambda: agent.routes("ns", "iris")["components"]["predictor"]["targets"][0]["readyEndpoints"] == 6)
+    assert agent.programmer.reloads == 1
+
+
+async def test_a_killed_haproxy_that_is_started_again_serves_within_a_second(
+    gateway, cluster, run_agent, make_pod, client
+):
+    pod = await make_pod()
+    cluster.serve("iris", {"iris-predictor": 100})
+    agent = await run_agent(gateway)
+    await gateway.stop()
+    cluster.workload("iris", "iris-predictor", [pod.endpoint])
+    await gateway.start()
+    await until_served(client, gateway, "iris-ns.example.com", within=1.0)
+    assert agent.ready
+
+
+async def test_a_haproxy_whose_agent_is_gone_starts_with_the_last_routes(
+    gateway, cluster, run_agent, make_pod, client, eventually
+):
+    pod = await make_pod()
+    cluster.serve("iris", {"iris-predictor": 100})
+    cluster.workload("iris", "iris-predictor", [pod.endpoint])
+    agent = await run_agent(gateway)
+    await eventually(lambda: "iris-ns.example.com" in (gateway.settings.directory / "hosts.map").read_text())
+    agent.task.cancel()
+    await gateway.stop()
+    await gateway.start()
+    await until_served(client, gateway, "iris-ns.example.com", within=1.0)
+
+
+async def test_an_agent_that_restarts_changes_nothing_that_is_right(
+    gateway, cluster, run_agent, make_pod, load, eventually
+):
+    one, two = await make_pod("one"), await make_pod("two")
+    cluster.serve("iris", {"one": 50, "two": 50})
+    cluster.workload("iris", "one", [one.endpoint], timeout="7", container_concurrency="3")
+    cluster.workload("iris", "two", [two.endpoint])
+    first = await run_agent(gateway)
+    async with load(gateway.url, "iris-ns.example.com") as result:
+        first.task.cancel()
+        await asyncio.sleep(0.1)
+        second = await run_agent(gateway)
+        await asyncio.sleep(0.1)
+    assert not result.failures
+    assert (second.programmer.commands, second.programmer.reloads) == (0, 0)
+
+
+async def test_a_reload_by_someone_else_is_noticed(gateway, cluster, run_agent, make_pod, client, eventually):
+    agent = await run_agent(gateway)
+    before = await gateway.haproxy.process_id()
+    os.kill(gateway.process.pid, signal.SIGUSR2)
+    await eventually(lambda: differs(gateway, before))
+    pod = await make_pod()
+    cluster.serve("iris", {"iris-predictor": 100})
+    cluster.workload("iris", "iris-predictor", [pod.endpoint])
+    await until_served(client, gateway, "iris-ns.example.com")
+    assert agent.ready
+
+
+async def test_routes_say_what_is_in_effect(gateway, cluster, run_agent, make_pod, eventually):
+    pod = await make_pod()
+    cluster.serve("iris", {"old": 75, "new": 25})
+    cluster.workload("iris", "old", [pod.endpoint])
+    cluster.workload("iris", "new", [])
+    agent = await run_agent(gateway)
+    assert agent.routes("ns", "iris") == {
+        "namespace": "ns",
+        "name": "iris",
+        "components": {
+            "predictor": {
+                "targets": [
+                    {"serviceName": "old", "revisionName": "old", "percent": 75, "readyEndpoints": 1},
+                    {"serviceName": "new", "revisionName": "new", "percent": 25, "readyEndpoints": 0},
+                ]
+            }
+        },
+        "conflict": None,
+    }
+    assert agent.routes("ns", "unknown") is None
+    await gateway.stop()
+    await eventually(lambda: not agent.ready)
+
+
+async def test_stats_count_requests_in_flight_and_answered(gateway, cluster, run_agent, make_pod, client, eventually):
+    pod = await make_pod()
+    cluster.serve("iris", {"iris-predictor": 100})
+    cluster.workload("iris", "iris-predictor", [pod.endpoint], container_concurrency="2")
+    agent = await run_agent(gateway)
+
+    async def numbers(**expected: int) -> bool:
+        stats = (await agent.stats())[("ns", "iris-predictor")]
+        return all(getattr(stats, name) == value for name, value in expected.items())
+
+    async def slow() -> None:
+        async with client.get(f"{gateway.url}/sleep/0.5", headers={"host": "iris-ns.example.com"}) as response:
+            assert response.status == 200
+
+    slow_ones = [asyncio.create_task(slow()) for _ in range(5)]
+    await eventually(lambda: numbers(in_flight=5, queued=3, held=0))
+    await asyncio.gather(*slow_ones)
+    assert await numbers(in_flight=0, queued=0, requests=5, errors=0)
+    assert pod.most_active == 2
+
+
+async def differs(gateway, before: int) -> bool:
+    return await gateway.haproxy.process_id() != before
+
+
+async def until_served(client, gateway, host: str, within: float = 5.0) -> None:
+    async with asyncio.timeout(within):
+        while True:
+            try:
+                async with client.get(gateway.url, headers={"host": host}) as response:
+                    if response.status == 200:
+                        return
+            except OSError:
+                pass
+            await asyncio.sleep(0.01)
