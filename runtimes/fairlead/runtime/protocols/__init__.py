@@ -1,0 +1,1 @@
+"""Codecs between the wire and `fairlead.runtime.tensors`: pure functions of bytes, no sockets, no event loop."""
