@@ -1,0 +1,1 @@
+"""What running a server takes besides answering: metrics, traces, access log, signals."""
