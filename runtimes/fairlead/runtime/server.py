@@ -1,0 +1,162 @@
+"""One model server in one process: doors open at once, models load beside them, SIGTERM drains.
+
+Both engines run this: `process` as the process itself, `ray` inside each replica.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+
+from fairlead.runtime.doors.grpc import GrpcDoor
+from fairlead.runtime.doors.http import HttpDoor
+from fairlead.runtime.doors.request import Limits
+from fairlead.runtime.errors import LoadError
+from fairlead.runtime.operations.access_log import AccessLog
+from fairlead.runtime.operations.tracing import Tracer
+from fairlead.runtime.repository import Repository
+from fairlead.runtime.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """The bound sockets. gRPC binds by address: its libraries take no socket."""
+
+    http: socket.socket
+    grpc: str | None
+
+    @property
+    def http_port(self) -> int:
+        return int(self.http.getsockname()[1])
+
+
+def listen(settings: Settings, *, shared: bool = False) -> Listeners:
+    """Bind the HTTP port; with `shared`, so that other processes may bind it too. OSError names the port."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        sock.bind((settings.host, settings.http_port))
+        # Listening at once: a connection that comes before the server is up waits in the backlog, and is not refused.
+        sock.listen(2048)
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"cannot listen on {settings.host}:{settings.http_port}: {error.strerror}") from None
+    sock.setblocking(False)
+    grpc = None if settings.grpc_port is None else f"{settings.host}:{settings.grpc_port}"
+    return Listeners(sock, grpc)
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn without its signal handlers: this server's drain has an order of its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class ModelServer:
+    """Doors over a repository, from start to the end of the drain."""
+
+    def __init__(
+        self, settings: Settings, repository: Repository, listeners: Listeners, *, shared: bool = False
+    ) -> None:
+        self._settings = settings
+        self._listeners = listeners
+        self.repository = repository
+        limits = Limits(max_body=settings.max_body)
+        self.http = HttpDoor(
+            repository,
+            limits=limits,
+            access_log=AccessLog() if settings.access_log else None,
+            tracer=Tracer.configured(),
+        )
+        self.grpc = None
+        if listeners.grpc is not None:
+            self.grpc = GrpcDoor(repository, listeners.grpc, limits=limits, front=settings.grpc_front, shared=shared)
+        self._uvicorn = _Uvicorn(
+            uvicorn.Config(
+                self.http,
+                loop="none",
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=int(settings.grace_seconds) or 1,
+            )
+        )
+        self._stop = asyncio.Event()
+        self._drain_seconds = settings.drain_seconds
+
+    async def run(self, names: Sequence[str]) -> None:
+        """Serve the models until `stop`. Raises LoadError if one of them cannot be loaded."""
+        serving = asyncio.create_task(self._uvicorn.serve(sockets=[self._listeners.http]))
+        try:
+            # Loading goes first: it has threads to start, and the doors only listen meanwhile.
+            loading = asyncio.gather(*(self.repository.load(name) for name in names))
+            if self.grpc is not None:
+                await self.grpc.start()
+            stopping = asyncio.create_task(self._stop.wait())
+            waited: set[asyncio.Future[Any]] = {loading, stopping, serving}
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            if loading.done():
+                loading.result()
+                if self.grpc is not None:
+                    await self.grpc.serving(True)
+                log.info("ready: %s", ", ".join(names))
+                await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
+            else:
+                loading.cancel()
+            stopping.cancel()
+            await self._drain()
+        finally:
+            self._uvicorn.should_exit = True
+            await serving
+            if self.grpc is not None:
+                await self.grpc.stop(0)
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """Begin the drain; `at_once` skips the time in which new requests are still taken."""
+        if at_once:
+            self._drain_seconds = 0.0
+        self._stop.set()
+
+    async def _drain(self) -> None:
+        """Answer what still comes, and tell clients to reconnect elsewhere; then finish what is in flight."""
+        log.info("draining: %d requests in flight", self.repository.in_flight)
+        self.http.draining = True
+        if self.grpc is not None:
+            await self.grpc.serving(False)
+        await asyncio.sleep(self._drain_seconds)
+        deadline = time.monotonic() + self._settings.grace_seconds
+        self._uvicorn.should_exit = True
+        if self.grpc is not None:
+            await self.grpc.stop(max(0.1, deadline - time.monotonic()))
+        while self.http.in_flight and time.monotonic() < deadline:  # noqa: ASYNC110 - once, at the end
+            await asyncio.sleep(0.02)
+
+
+def handle_signals(server: ModelServer) -> None:
+    """SIGTERM drains, SIGINT (Ctrl-C) skips the wait."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, server.stop)
+    loop.add_signal_handler(signal.SIGINT, lambda: server.stop(at_once=True))
+
+
+__all__ = ["Listeners", "LoadError", "ModelServer", "handle_signals", "listen"]

@@ -1,0 +1,122 @@
+"""Where models come from: makes the factories that the repository loads, and fetches what lies elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from fairlead.runtime.errors import LoadError
+from fairlead.runtime.model import Model
+from fairlead.runtime.repository import ModelFactory
+from fairlead.runtime.settings import Settings
+
+log = logging.getLogger(__name__)
+
+LOCAL_SCHEMES = ("", "file", "pvc")
+PRELOAD_ENV = "FAIRLEAD_PRELOAD"
+"""Modules, separated by commas, to import while the model is fetched: an image for one framework names it."""
+
+_PRELOAD_BY_SUFFIX = {
+    ".skops": ("sklearn", "skops.io"),
+    ".joblib": ("sklearn", "joblib"),
+    ".pkl": ("sklearn",),
+    ".onnx": ("onnxruntime",),
+    ".ubj": ("xgboost",),
+    ".pt2": ("torch",),
+    ".safetensors": ("torch",),
+}
+
+
+class Source:
+    """The model that the settings name. Fetching begins when this is made, so that imports go on meanwhile."""
+
+    def __init__(self, settings: Settings, environment: Mapping[str, str] = os.environ) -> None:
+        self._settings = settings
+        self._fetch: Fetch | None = None
+        if settings.storage_uri:
+            self._fetch = Fetch(settings.storage_uri, settings.model_dir)
+            _preload(settings.storage_uri, environment)
+
+    def __call__(self) -> Model:
+        """The model, not loaded yet. Blocks until it is fetched. Raises LoadError."""
+        path = self._fetch.result() if self._fetch is not None else self._settings.model_dir
+        return open_model(path, self._settings.model_name, self._settings)
+
+
+class Fetch:
+    """A model on its way here: remote ones in a child process, which has an interpreter lock of its own."""
+
+    def __init__(self, uri: str, destination: Path) -> None:
+        self._uri = uri
+        self._destination = destination
+        self._child: subprocess.Popen[str] | None = None
+        if urlsplit(uri).scheme not in LOCAL_SCHEMES:
+            command = [sys.executable, "-m", "fairlead.runtime.storage", uri, str(destination)]
+            self._child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+    def result(self) -> Path:
+        if self._child is None:
+            from fairlead.runtime.storage import StorageError, fetch
+
+            try:
+                return fetch(self._uri, self._destination)
+            except StorageError as error:
+                raise LoadError(str(error)) from error
+        _, errors = self._child.communicate()
+        if self._child.returncode == 0:
+            return self._destination
+        lines = errors.strip().splitlines()
+        raise LoadError(lines[-1] if lines else f"fetching {self._uri} ended with code {self._child.returncode}")
+
+
+def _preload(uri: str, environment: Mapping[str, str]) -> None:
+    named = [name.strip() for name in environment.get(PRELOAD_ENV, "").split(",") if name.strip()]
+    modules = named or _PRELOAD_BY_SUFFIX.get(Path(urlsplit(uri).path).suffix, ())
+
+    def load() -> None:
+        import importlib
+
+        for module in modules:
+            try:
+                importlib.import_module(module)
+            except ImportError as error:
+                log.debug("%s is not preloaded: %s", module, error)
+
+    if modules:
+        threading.Thread(target=load, name="preload", daemon=True).start()
+
+
+def open_model(path: Path, name: str, settings: Settings) -> Model:
+    """The framework's model for what lies at `path`, or the class that the settings name."""
+    from fairlead.runtime.frameworks import LoadOptions, load
+
+    options = LoadOptions.from_environment()
+    if settings.allow_pickle is not None:
+        options = dataclasses.replace(options, allow_pickle=settings.allow_pickle)
+    if settings.framework is not None:
+        options = dataclasses.replace(options, framework=settings.framework)
+    if settings.model_class is not None:
+        options = dataclasses.replace(options, model_class=settings.model_class)
+    return load(path, name, options)
+
+
+def directory_of_models(settings: Settings, name: str) -> ModelFactory | None:
+    """The factory of a model in the repository directory, for the repository API."""
+    directory = settings.repository_dir
+    if directory is None or not name or name.startswith(".") or "/" in name or not (directory / name).exists():
+        return None
+    return lambda: open_model(directory / name, name, settings)
+
+
+def models_in(directory: Path) -> list[str]:
+    """Names of the models that lie in a repository directory. Raises LoadError."""
+    if not directory.is_dir():
+        raise LoadError(f"--model_repository {directory} is not a directory")
+    return sorted(entry.name for entry in directory.iterdir() if not entry.name.startswith("."))
