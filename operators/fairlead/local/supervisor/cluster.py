@@ -15,10 +15,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from uuid import uuid4
 
 from fairlead.kube.client import Client
 from fairlead.kube.objects import Object
@@ -29,7 +26,8 @@ from fairlead.local.node.workloads import Workloads
 from fairlead.local.supervisor import manifests
 from fairlead.local.supervisor.child import Child
 from fairlead.local.supervisor.errors import UpError
-from fairlead.local.supervisor.home import Home, Running, check_port, free_port
+from fairlead.local.supervisor.home import Running, free_port
+from fairlead.local.supervisor.options import Options
 
 logger = logging.getLogger(__name__)
 
@@ -41,21 +39,12 @@ POD_GRACE = 3.0
 CHILD_GRACE = 2.0
 
 
-@dataclass(frozen=True)
-class Options:
-    home: Home
-    files: Sequence[Path] = ()
-    port: int = 8080
-    ephemeral: bool = False
-    fake: bool = False
-
-
 @dataclass
 class LaptopCluster:
     """`async with` starts it; inside the block it runs, and `failed` tells if a part of it cannot."""
 
     options: Options
-    mark: str = field(default_factory=lambda: uuid4().hex)
+    mark: str
     client: Client = field(init=False)
     workloads: Workloads = field(init=False)
     applied: list[Object] = field(default_factory=list)
@@ -76,7 +65,6 @@ class LaptopCluster:
     async def start(self) -> None:
         """Raises UpError, or one of the parts' own errors, when the cluster cannot start; call `stop` then, too."""
         home = self.options.home
-        check_port(self.options.port)
         documents = manifests.read(self.options.files)
         runtimes = manifests.read([manifests.shipped("runtimes")])
         home.api_ready.unlink(missing_ok=True)
@@ -107,8 +95,7 @@ class LaptopCluster:
     async def stop(self) -> None:
         """First those who would object to the rest's going, then the pods, then what they all need."""
         by_name = {child.name: child for child in self.children}
-        await self._stop(by_name.get("operator"))
-        await self._stack.aclose()
+        await asyncio.gather(self._stop(by_name.get("operator")), self._stack.aclose())
         await self._stop(by_name.get("gateway agent"), by_name.get("gateway"))
         await self._stop(by_name.get("API server"))
         for task in self._tasks:
@@ -127,6 +114,7 @@ class LaptopCluster:
         home = self.options.home
         bind = f"127.0.0.1:{self.options.port}"
         settings = Settings(directory=home.gateway, bind=(bind,))
+        haproxy.ensure_files(settings)
         gateway = haproxy.command(settings)
         python = [sys.executable, "-m"]
         late = [*python, "fairlead.local.supervisor.launch"]
