@@ -131,30 +131,33 @@ class Elector:
 
     async def release(self) -> None:
         """Gives the Lease back, so that a successor need not wait for it to run out. Call it when all work has ended."""
-        if not (self._current and self._is_mine()):
-            return
-        given_back = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": micro_timestamp(self._now())}
         try:
             async with asyncio.timeout(self.lease.retry_period):
-                await self._client.replace(LEASES, {**self._seen, "spec": {**self._spec, **given_back}})
+                # Read first: a renewal that was under way when we were told to stop may have been written.
+                self._observe(await self._client.get(LEASES, self.lease.name, self.lease.namespace))
+                if self._is_mine():
+                    given_back = {
+                        "holderIdentity": "",
+                        "leaseDurationSeconds": 1,
+                        "renewTime": micro_timestamp(self._now()),
+                    }
+                    await self._client.replace(LEASES, {**self._seen, "spec": {**self._spec, **given_back}})
         except (KubeError, TimeoutError) as error:
             log.info("lease %s was not given back, it will run out: %s", self.lease.name, error)
-        self._current = False
 
     async def _try(self, deadline: float = float("inf")) -> bool:
         """One attempt to take or renew the Lease, given up at `deadline`. False if it is another's or the server fails."""
         began = asyncio.get_running_loop().time()
-        # Half of the time to renew: an attempt that hangs leaves time for another one, on a new connection.
-        limit = began + self.lease.renew_deadline / 2
+        # A renewal that hangs leaves time for another one, on a new connection.
+        limit = self.lease.renew_deadline / (2 if self.leading else 1)
         try:
-            async with asyncio.timeout_at(min(limit, deadline)):
+            async with asyncio.timeout_at(min(began + limit, deadline)):
                 if not await self._take():
                     return False
         except (KubeError, TimeoutError) as error:
             self._current = False  # it may have been written or not: read it first next time
             log.warning("lease %s: %s", self.lease.name, str(error) or "no answer in time")
             return False
-        self._renewed_at = began
         return True
 
     async def _take(self) -> bool:
@@ -169,7 +172,7 @@ class Elector:
         try:
             self._observe(await self._client.get(LEASES, self.lease.name, self.lease.namespace))
         except NotFound:
-            self._observe(await self._client.create(LEASES, self._new()))
+            await self._write(create=True)
             return True
         unchanged_for = asyncio.get_running_loop().time() - self._seen_at
         if not may_take(self._spec, self.lease.identity, unchanged_for):
@@ -177,18 +180,18 @@ class Elector:
         await self._write()
         return True
 
-    async def _write(self) -> None:
-        self._observe(
-            await self._client.replace(LEASES, {**self._seen, "spec": taken(self._spec, self.lease, self._now())})
-        )
-
-    def _new(self) -> Object:
-        return {
-            "apiVersion": LEASES.api_version,
-            "kind": LEASES.kind,
-            "metadata": {"name": self.lease.name, "namespace": self.lease.namespace},
-            "spec": taken({}, self.lease, self._now()),
-        }
+    async def _write(self, *, create: bool = False) -> None:
+        """Makes this process the holder as of the moment before the request is sent."""
+        began = asyncio.get_running_loop().time()
+        if create:
+            metadata = {"name": self.lease.name, "namespace": self.lease.namespace}
+            new = {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": metadata}
+            written = await self._client.create(LEASES, {**new, "spec": taken({}, self.lease, self._now())})
+        else:
+            spec = taken(self._spec, self.lease, self._now())
+            written = await self._client.replace(LEASES, {**self._seen, "spec": spec})
+        self._renewed_at = began
+        self._observe(written)
 
     def _observe(self, lease: Object) -> None:
         """Remembers the Lease, and since when it has been seen in this state."""
