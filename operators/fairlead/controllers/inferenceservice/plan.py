@@ -14,6 +14,7 @@ from fairlead.controllers.inferenceservice.revisions import (
     advance,
     place,
     resolve,
+    rollback_target,
     without_clashes,
 )
 from fairlead.controllers.inferenceservice.traffic import Target, traffic
@@ -40,6 +41,13 @@ class Plan:
     markers: Markers
     placed: Mapping[str, Revision]
     targets: tuple[Target, ...]
+    pending_rollback: str | None = None
+    """The revision that is being brought back and takes over when it is ready."""
+
+    @property
+    def home(self) -> str | None:
+        """The workload of the rolled-out revision, to which the in-cluster address leads."""
+        return next((r.workload for r in self.revisions if r.name == self.markers.latest_rolledout), None)
 
     @property
     def in_use(self) -> frozenset[str]:
@@ -58,7 +66,8 @@ def plan(intent: Intent, observed: Observed) -> Plan:
     workloads = {revision.name: workload for workload, revision in placed.items()}
     revisions = tuple(_placed(resolved.revisions, workloads))
     canaries = tuple((canary, resolved.canaries[canary.name]) for canary in intent.canaries)
-    return Plan(revisions, resolved.latest, canaries, markers, placed, targets)
+    back = rollback_target(intent, resolved, markers)
+    return Plan(revisions, resolved.latest, canaries, markers, placed, targets, back.name if back else None)
 
 
 def _placed(revisions: Iterable[Revision], workloads: Mapping[str, str]) -> Iterable[Revision]:

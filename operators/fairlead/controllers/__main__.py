@@ -1,0 +1,127 @@
+"""`python -m fairlead.controllers`: the operator process."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import orjson
+
+from fairlead.api import names
+from fairlead.controllers.inferenceservice.gateways import HttpGateways
+from fairlead.controllers.inferenceservice.settings import Settings
+from fairlead.controllers.wiring import inference_service_controller
+from fairlead.kube.client import Client
+from fairlead.kube.errors import KubeError
+from fairlead.kube.events import Events
+from fairlead.kube.lease import Lease
+from fairlead.kube.manager import Manager
+
+log = logging.getLogger("fairlead.controllers")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(argv)
+    _log_to_stderr(as_json=options.log_json, level=options.log_level)
+    try:
+        asyncio.run(_run(options))
+    except (KubeError, OSError) as error:
+        log.error("%s", error)
+        return 1
+    return 0
+
+
+async def _run(options: argparse.Namespace) -> None:
+    async with await Client.connect(options.kubeconfig) as client:
+        lease = Lease(names.OPERATOR, options.lease_namespace or client.namespace) if options.leader_election else None
+        manager = Manager(client, lease=lease, address=options.listen)
+        gateways = HttpGateways(options.gateway_agents)
+        events = Events(client, names.OPERATOR)
+        settings = Settings(
+            ingress_domain=options.ingress_domain,
+            ingress_port=options.ingress_port,
+            gateway_address=options.gateway_address,
+            storage_initializer_image=options.storage_initializer_image,
+        )
+        manager.add(
+            inference_service_controller(manager, client, gateways, events, settings, namespace=options.namespace)
+        )
+        try:
+            await manager.run()
+        finally:
+            await events.close()
+            await gateways.close()
+
+
+def _parser() -> argparse.ArgumentParser:
+    defaults = Settings()
+    parser = argparse.ArgumentParser(prog="python -m fairlead.controllers", description="The Fairlead operator.")
+    parser.add_argument("--kubeconfig", metavar="FILE", help="default: $KUBECONFIG, ~/.kube/config, or the pod's own")
+    parser.add_argument("--namespace", metavar="NAME", help="look after one namespace only; default: all")
+    parser.add_argument(
+        "--ingress-domain", metavar="DOMAIN", default=defaults.ingress_domain, help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--ingress-port", metavar="PORT", type=int, help="the gateway's port in URLs, where it is not 80"
+    )
+    parser.add_argument("--gateway-address", metavar="HOST:PORT", help="the gateway as pods reach it")
+    parser.add_argument(
+        "--gateway-agents",
+        metavar="HOST:PORT,…",
+        type=lambda text: [part.strip() for part in text.split(",") if part.strip()],
+        default=[],
+        help="the gateways' agents; a host with several addresses, such as a headless Service, is several agents",
+    )
+    parser.add_argument(
+        "--storage-initializer-image",
+        metavar="IMAGE",
+        default=defaults.storage_initializer_image,
+        help="default: %(default)s",
+    )
+    parser.add_argument(
+        "--listen",
+        metavar="HOST:PORT",
+        type=_address,
+        default=("127.0.0.1", names.OPERATOR_PORT),
+        help=f"for /healthz, /readyz and /metrics; default: 127.0.0.1:{names.OPERATOR_PORT}",
+    )
+    parser.add_argument("--leader-election", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--lease-namespace", metavar="NAME", help="default: the pod's, or the kubeconfig's")
+    parser.add_argument("--log-json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    return parser
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, separator, port = text.rpartition(":")
+    if not separator or not port.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:9902")
+    return host.strip("[]"), int(port)
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": datetime.fromtimestamp(record.created, UTC),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(entry).decode()
+
+
+def _log_to_stderr(*, as_json: bool, level: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    handler.setFormatter(_JsonFormatter() if as_json else text)
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

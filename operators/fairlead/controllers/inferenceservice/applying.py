@@ -1,0 +1,142 @@
+"""The writes of a reconcile: what a component should be made of, applied; what it should no longer have, removed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fairlead.api import names
+from fairlead.api.base import Open
+from fairlead.controllers.cluster import Cluster, is_controlled
+from fairlead.controllers.inferenceservice.desired import Wanted
+from fairlead.controllers.inferenceservice.errors import InvalidPredictorSpec
+from fairlead.controllers.inferenceservice.observation import Children
+from fairlead.controllers.inferenceservice.plan import Plan
+from fairlead.controllers.inferenceservice.revisions import expired
+from fairlead.controllers.inferenceservice.scaling import metric_target, replicas
+from fairlead.controllers.inferenceservice.status import ComponentReport
+from fairlead.controllers.inferenceservice.workloads import (
+    Workload,
+    address_service,
+    controller_revision,
+    deployment,
+    horizontal_pod_autoscaler,
+    service,
+)
+from fairlead.kube.objects import Key, Object, key_of
+from fairlead.kube.resources import (
+    CONTROLLER_REVISIONS,
+    DEPLOYMENTS,
+    HORIZONTAL_POD_AUTOSCALERS,
+    SERVICES,
+    Resource,
+)
+
+
+@dataclass(frozen=True)
+class Component:
+    """One component between decision and report."""
+
+    want: Wanted
+    plan: Plan
+    new: Mapping[str, Open]
+    """Contents of revisions that are not stored yet."""
+    workloads: Sequence[Workload]
+    report: ComponentReport
+
+    @property
+    def address(self) -> str | None:
+        """The name of the in-cluster address, if no workload has it."""
+        base = self.want.intent.base
+        return base if self.plan.home is not None and base not in self.plan.placed else None
+
+
+async def apply_component(cluster: Cluster, owner: Object, component: Component, there: Children) -> None:
+    """Revisions first, so that nothing runs that is not on record."""
+    await _store_revisions(cluster, owner, component, there)
+    for workload in component.workloads:
+        await _apply_workload(cluster, workload, there.deployment(workload.name))
+    # While the workload that had the name is still there, its Service is the gateways' way to it.
+    if component.address is not None and there.deployment(component.address) is None:
+        home = next(workload for workload in component.workloads if workload.name == component.plan.home)
+        await _apply_own(cluster, SERVICES, address_service(component.address, home), owner)
+
+
+async def remove_workload(cluster: Cluster, workload: Object, there: Children) -> None:
+    """The Deployment and its HPA; its Service goes when the Deployment is seen to be gone."""
+    for autoscaler in there.autoscalers:
+        if autoscaler["metadata"]["name"] == workload["metadata"]["name"]:
+            await cluster.delete(HORIZONTAL_POD_AUTOSCALERS, autoscaler)
+    await cluster.delete(DEPLOYMENTS, workload)
+
+
+async def remove_undesired(cluster: Cluster, components: Sequence[Component], there: Children) -> None:
+    """Services without a workload, HPAs that are not asked for any more, and revisions beyond the history's limit."""
+    workloads = [workload for component in components for workload in component.workloads]
+    existing = {obj["metadata"]["name"] for obj in there.deployments}
+    addressed = {component.address for component in components}
+    scaled = {workload.name for workload in workloads if metric_target(workload.isvc, workload.fields) is not None}
+    placed = {workload.name for workload in workloads}
+    for obj in there.services:
+        if obj["metadata"]["name"] not in placed | existing | addressed:
+            await cluster.delete(SERVICES, obj)
+    for obj in there.autoscalers:
+        if obj["metadata"]["name"] in placed - scaled:
+            await cluster.delete(HORIZONTAL_POD_AUTOSCALERS, obj)
+    for component in components:
+        forgotten = {revision.name for revision in expired(component.plan.revisions, component.plan.in_use)}
+        for obj in there.of(component.want.kind).revisions:
+            if obj["metadata"]["name"] in forgotten:
+                await cluster.delete(CONTROLLER_REVISIONS, obj)
+
+
+async def remove_all(cluster: Cluster, owner: Object) -> None:
+    """All that runs or leads to it; not the revisions."""
+    for resource in (HORIZONTAL_POD_AUTOSCALERS, DEPLOYMENTS, SERVICES):
+        for obj in cluster.children(resource, owner):
+            await cluster.delete(resource, obj)
+
+
+async def _store_revisions(cluster: Cluster, owner: Object, component: Component, there: Children) -> None:
+    stored = {obj["metadata"]["name"]: obj for obj in there.revisions}
+    for revision in component.plan.revisions:
+        known = stored.get(revision.name)
+        if known is None or known["metadata"]["labels"][names.LABEL_WORKLOAD] != revision.workload:
+            content = known["data"] if known is not None else component.new[revision.name]
+            desired = controller_revision(owner, component.want.kind, revision, content)
+            await _apply_own(cluster, CONTROLLER_REVISIONS, desired, owner)
+
+
+async def _apply_workload(cluster: Cluster, workload: Workload, existing: Object | None) -> None:
+    key = Key(workload.owner["metadata"]["namespace"], workload.name)
+    if existing is not None:
+        # Before the annotation with the new minimum is applied: else a crash between the two would lose the change.
+        await _scale(cluster, workload, key, existing)
+    await _apply_own(cluster, DEPLOYMENTS, deployment(workload), workload.owner)
+    if existing is None:
+        await _scale(cluster, workload, key, None)
+    await _apply_own(cluster, SERVICES, service(workload), workload.owner)
+    target = metric_target(workload.isvc, workload.fields)
+    if target is not None:
+        desired = horizontal_pod_autoscaler(workload, target)
+        await _apply_own(cluster, HORIZONTAL_POD_AUTOSCALERS, desired, workload.owner)
+
+
+async def _scale(cluster: Cluster, workload: Workload, key: Key, existing: Object | None) -> None:
+    now = None if existing is None else existing["spec"].get("replicas", 1)
+    annotation = "" if existing is None else existing["metadata"].get("annotations", {}).get(names.MIN_REPLICAS, "")
+    scaled_by = int(annotation) if annotation.isdecimal() else None
+    wanted = replicas(workload.isvc, workload.fields, least=workload.least, now=now, scaled_by=scaled_by)
+    if wanted is not None:
+        await cluster.scale(DEPLOYMENTS, key, wanted)
+
+
+async def _apply_own(cluster: Cluster, resource: Resource, desired: Object, owner: Object) -> None:
+    """Applies, unless something of somebody else's has the name."""
+    existing = cluster.get(resource, key_of(desired))
+    if existing is not None and not is_controlled(existing, owner):
+        raise InvalidPredictorSpec(
+            f"{resource.kind} {desired['metadata']['name']} exists already and is not this InferenceService's: "
+            "delete it, or rename the InferenceService"
+        )
+    await cluster.apply(resource, desired)

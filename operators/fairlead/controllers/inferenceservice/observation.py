@@ -1,0 +1,85 @@
+"""What there is of a service, read from the cluster into plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fairlead.api import names
+from fairlead.api.base import Open
+from fairlead.controllers.cluster import Cluster
+from fairlead.controllers.inferenceservice.failures import Copies, copies
+from fairlead.controllers.inferenceservice.plan import Observed, Plan
+from fairlead.controllers.inferenceservice.readiness import carried, readiness
+from fairlead.controllers.inferenceservice.revisions import Markers, Readiness, Revision
+from fairlead.kube.objects import Object, key_of
+from fairlead.kube.resources import (
+    CONTROLLER_REVISIONS,
+    DEPLOYMENTS,
+    HORIZONTAL_POD_AUTOSCALERS,
+    PODS,
+    SERVICES,
+)
+
+
+@dataclass(frozen=True)
+class Children:
+    revisions: list[Object]
+    deployments: list[Object]
+    services: list[Object]
+    autoscalers: list[Object]
+    pods: list[Object]
+
+    def of(self, kind: str) -> Children:
+        """Those of one component."""
+        return Children(
+            *(
+                [obj for obj in objects if obj["metadata"]["labels"].get(names.LABEL_COMPONENT) == kind]
+                for objects in (self.revisions, self.deployments, self.services, self.autoscalers, self.pods)
+            )
+        )
+
+    def deployment(self, name: str) -> Object | None:
+        return next((obj for obj in self.deployments if obj["metadata"]["name"] == name), None)
+
+
+def children(cluster: Cluster, owner: Object) -> Children:
+    return Children(
+        cluster.children(CONTROLLER_REVISIONS, owner),
+        cluster.children(DEPLOYMENTS, owner),
+        cluster.children(SERVICES, owner),
+        cluster.children(HORIZONTAL_POD_AUTOSCALERS, owner),
+        cluster.labelled(PODS, key_of(owner)),
+    )
+
+
+def observed(component: Children, markers: Markers) -> Observed:
+    revisions = tuple(sorted(map(_revision, component.revisions), key=lambda revision: revision.number))
+    return Observed(
+        revisions,
+        markers,
+        {obj["metadata"]["name"]: carried(obj) for obj in component.deployments},
+        readiness(component.deployments, revisions, markers.latest_rolledout),
+    )
+
+
+def contents(component: Children) -> dict[str, Open]:
+    """What the stored revisions are made of, by name."""
+    return {obj["metadata"]["name"]: obj["data"] for obj in component.revisions}
+
+
+def copies_by_revision(component: Children, plan: Plan, states: Mapping[str, Readiness]) -> dict[str, Copies]:
+    """What has become of the pods of each revision that is placed."""
+    found = {}
+    for workload, revision in plan.placed.items():
+        labels = {names.LABEL_WORKLOAD: workload, names.LABEL_REVISION: revision.name}
+        pods = [pod for pod in component.pods if labels.items() <= pod["metadata"]["labels"].items()]
+        was_ready = states.get(revision.name) in (Readiness.READY, Readiness.LOST)
+        found[revision.name] = copies(pods, component.deployment(workload), was_ready=was_ready)
+    return found
+
+
+def _revision(obj: Object) -> Revision:
+    metadata = obj["metadata"]
+    labels = metadata["labels"]
+    return Revision(metadata["name"], obj["revision"], labels[names.LABEL_DIGEST], labels[names.LABEL_WORKLOAD])

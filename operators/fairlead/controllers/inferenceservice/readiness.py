@@ -1,0 +1,60 @@
+"""Whether the revision that a Deployment carries is ready, from the Deployment's status alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from fairlead.api import names
+from fairlead.controllers.inferenceservice.revisions import Readiness, Revision
+from fairlead.kube.objects import Object
+
+
+def carried(deployment: Object) -> str:
+    """The name of the revision that the Deployment was last told to carry."""
+    return str(deployment["metadata"].get("labels", {}).get(names.LABEL_REVISION, ""))
+
+
+def readiness(deployments: Iterable[Object], revisions: Iterable[Revision], rolledout: str) -> Mapping[str, Readiness]:
+    """Of all revisions that pods may be running.
+
+    A rolled-out revision whose Deployment is on its way to the next one, or back from it, is ready as long as any pod there is.
+    """
+    found: dict[str, Readiness] = {}
+    by_workload = {deployment["metadata"]["name"]: deployment for deployment in deployments}
+    for deployment in by_workload.values():
+        found[carried(deployment)] = _of(deployment)
+    stable = next((revision for revision in revisions if revision.name == rolledout), None)
+    if stable is not None and found.get(rolledout) is not Readiness.READY:
+        home = by_workload.get(stable.workload)
+        serves = home is not None and _available(home) > 0
+        found[rolledout] = Readiness.READY if serves else Readiness.LOST
+    return found
+
+
+def complete(deployment: Object) -> bool:
+    """Whether the rollout of what it carries has been completed, now or before: `kubectl rollout status` would say so."""
+    spec, status = deployment["spec"], deployment.get("status", {})
+    if status.get("observedGeneration", 0) < deployment["metadata"].get("generation", 0):
+        return False
+    wanted = spec.get("replicas", 1)
+    updated = status.get("updatedReplicas", 0)
+    if updated != status.get("replicas", 0):
+        return False
+    if updated == wanted and _available(deployment) >= wanted:
+        return True
+    # Kubernetes keeps this reason when pods are lost or added later.
+    return updated > 0 and any(
+        condition["type"] == "Progressing" and condition.get("reason") == "NewReplicaSetAvailable"
+        for condition in status.get("conditions", ())
+    )
+
+
+def _of(deployment: Object) -> Readiness:
+    if not complete(deployment):
+        return Readiness.PENDING
+    asleep = deployment["spec"].get("replicas", 1) == 0
+    return Readiness.READY if asleep or _available(deployment) > 0 else Readiness.LOST
+
+
+def _available(deployment: Object) -> int:
+    return int(deployment.get("status", {}).get("availableReplicas", 0) or 0)

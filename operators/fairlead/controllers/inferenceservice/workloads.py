@@ -1,0 +1,179 @@
+"""The objects of a workload: a Deployment that carries one revision, its Service, its HPA, and the ControllerRevisions behind them.
+
+A Deployment's `replicas` is never among the fields applied here. Whoever scales owns it: an HPA, `kubectl scale`, or `scaling.replicas`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fairlead.api import names
+from fairlead.api.base import Open
+from fairlead.api.component import ComponentFields
+from fairlead.api.inferenceservice import InferenceService
+from fairlead.controllers.inferenceservice.pods import copied
+from fairlead.controllers.inferenceservice.revisions import Revision
+from fairlead.controllers.inferenceservice.scaling import MetricTarget
+from fairlead.kube.objects import Object, controller_reference
+
+ROLLING: Open = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"}}
+"""No pod leaves before its successor is ready."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One Deployment and its Service, which have one name."""
+
+    isvc: InferenceService
+    owner: Object
+    """The InferenceService as the API server sent it."""
+    kind: str
+    fields: ComponentFields
+    revision: Revision
+    """Its `workload` is the name."""
+    template: Open
+    """As stored with the revision: see `pods.pod_template`."""
+    least: int = 1
+    """Fewest pods."""
+
+    @property
+    def name(self) -> str:
+        return self.revision.workload
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {**child_labels(self.isvc.metadata.name, self.kind), names.LABEL_WORKLOAD: self.name}
+
+    @property
+    def selector(self) -> dict[str, str]:
+        return {names.LABEL_APP: f"isvc.{self.name}"}
+
+    def metadata(self, labels: Mapping[str, str], annotations: Mapping[str, str]) -> Open:
+        return _metadata(self.owner, self.name, labels, annotations)
+
+
+def child_labels(isvc: str, kind: str) -> dict[str, str]:
+    """What all children of a component have."""
+    return {names.LABEL_INFERENCE_SERVICE: isvc, names.LABEL_COMPONENT: kind}
+
+
+def controller_revision(owner: Object, kind: str, revision: Revision, content: Open) -> Object:
+    """The stored revision; `content` has the pod template, and what the status says of its runtime."""
+    labels = {
+        **child_labels(owner["metadata"]["name"], kind),
+        names.LABEL_REVISION: revision.name,
+        names.LABEL_WORKLOAD: revision.workload,
+        names.LABEL_DIGEST: revision.digest,
+    }
+    return {"metadata": _metadata(owner, revision.name, labels, {}), "revision": revision.number, "data": content}
+
+
+def deployment(workload: Workload) -> Object:
+    isvc, fields, template = workload.isvc.metadata, workload.fields, workload.template
+    pod = template["metadata"]
+    identity = {**workload.labels, **workload.selector, names.LABEL_REVISION: workload.revision.name}
+    annotations = {
+        **copied(isvc.annotations),
+        **(fields.annotations or {}),
+        names.MIN_REPLICAS: str(workload.least),
+    }
+    return {
+        "metadata": workload.metadata({**copied(isvc.labels), **(fields.labels or {}), **identity}, annotations),
+        "spec": {
+            "selector": {"matchLabels": workload.selector},
+            "strategy": fields.deployment_strategy or ROLLING,
+            "revisionHistoryLimit": 2,
+            "template": {
+                "metadata": {"labels": {**pod["labels"], **identity}, "annotations": pod["annotations"]},
+                "spec": template["spec"],
+            },
+        },
+    }
+
+
+def service(workload: Workload) -> Object:
+    """The Service by which the gateway finds the workload's pods."""
+    annotations = {
+        names.TIMEOUT: str(workload.fields.effective_timeout()),
+        names.CONTAINER_CONCURRENCY: str(workload.fields.container_concurrency or 0),
+    }
+    return {
+        "metadata": workload.metadata(workload.labels, annotations),
+        "spec": {"selector": workload.selector, "ports": service_ports(workload.template["spec"])},
+    }
+
+
+def address_service(name: str, workload: Workload) -> Object:
+    """The in-cluster address `{isvc}-{component}` once no workload has that name: it leads to the rolled-out one's pods.
+
+    It has no workload label, so it is nothing to the gateway.
+    """
+    labels = child_labels(workload.isvc.metadata.name, workload.kind)
+    return {
+        "metadata": _metadata(workload.owner, name, labels, {}),
+        "spec": {"selector": workload.selector, "ports": service_ports(workload.template["spec"])},
+    }
+
+
+def horizontal_pod_autoscaler(workload: Workload, target: MetricTarget) -> Object:
+    return {
+        "metadata": workload.metadata(workload.labels, {}),
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": workload.name},
+            "minReplicas": target.min_replicas,
+            "maxReplicas": target.max_replicas,
+            "metrics": [
+                {
+                    "type": "Resource",
+                    "resource": {
+                        "name": target.resource,
+                        "target": {"type": "Utilization", "averageUtilization": target.utilization},
+                    },
+                }
+            ],
+        },
+    }
+
+
+def service_ports(pod: Open) -> list[Open]:
+    """The first container port as 80; a gRPC port also, or else, by its own number and marked as HTTP/2."""
+    container = _facing_container(pod)
+    ports = []
+    for position, port in enumerate(container["ports"]):
+        number = port["containerPort"]
+        given = port.get("name", "")
+        name = given or ("http" if position == 0 else f"port-{number}")
+        entry: Open = {
+            "name": name,
+            "port": names.SERVICE_PORT if position == 0 else number,
+            "targetPort": number,
+            "protocol": port.get("protocol", "TCP"),
+        }
+        if given.startswith(("h2c", "grpc")):
+            entry["appProtocol"] = names.H2C_APP_PROTOCOL
+        elif position == 0:
+            entry["name"] = "http"
+        ports.append(entry)
+    return ports
+
+
+def serves_grpc(pod: Open) -> bool:
+    return any(port.get("appProtocol") == names.H2C_APP_PROTOCOL for port in service_ports(pod))
+
+
+def _facing_container(pod: Open) -> Open:
+    """The container that requests reach: a transformer beside the model, if it has ports, stands before it."""
+    containers: list[Open] = pod["containers"]
+    return next((c for c in containers if c["name"] == names.TRANSFORMER_CONTAINER and c.get("ports")), containers[0])
+
+
+def _metadata(owner: Object, name: str, labels: Mapping[str, str], annotations: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "namespace": owner["metadata"]["namespace"],
+        "labels": dict(labels),
+        "annotations": dict(annotations),
+        "ownerReferences": [controller_reference(owner)],
+    }

@@ -1,0 +1,129 @@
+"""Which objects wake the InferenceService controller, and what is kept of them in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from fairlead.api import names
+from fairlead.controllers.cluster import BY_SERVICE, Cluster, Writer, by_service
+from fairlead.controllers.inferenceservice.catalogue import Catalogue
+from fairlead.controllers.inferenceservice.controller import EventSink, Reconciler
+from fairlead.controllers.inferenceservice.gateways import Gateways
+from fairlead.controllers.inferenceservice.lastwords import LastWords
+from fairlead.controllers.inferenceservice.settings import Settings
+from fairlead.kube.controller import Controller
+from fairlead.kube.informer import Informer, Transform
+from fairlead.kube.objects import Key, Object, key_of
+from fairlead.kube.resources import (
+    CLUSTER_SERVING_RUNTIMES,
+    CONTROLLER_REVISIONS,
+    DEPLOYMENTS,
+    HORIZONTAL_POD_AUTOSCALERS,
+    INFERENCE_SERVICES,
+    NAMESPACES,
+    PODS,
+    SERVICES,
+    SERVING_RUNTIMES,
+    Resource,
+)
+from fairlead.kube.store import Indexer
+
+WORKERS = 8
+"""Reconciles at a time: they wait for the API server most of the time."""
+_CHILDREN = (DEPLOYMENTS, SERVICES, HORIZONTAL_POD_AUTOSCALERS, CONTROLLER_REVISIONS)
+
+
+class Informers(Protocol):
+    """What is needed of a Manager."""
+
+    def informer(
+        self,
+        resource: Resource,
+        *,
+        namespace: str | None = None,
+        labels: str | None = None,
+        fields: str | None = None,
+        transform: Transform | None = None,
+        indexers: dict[str, Indexer] | None = None,
+    ) -> Informer: ...
+
+
+def inference_service_controller(
+    informers: Informers,
+    client: Writer,
+    gateways: Gateways,
+    events: EventSink,
+    settings: Settings,
+    *,
+    namespace: str | None = None,
+) -> Controller:
+    """The controller with its informers; `namespace`: the only one to look at."""
+
+    def children(resource: Resource, transform: Transform | None = None) -> Informer:
+        return informers.informer(
+            resource,
+            namespace=namespace,
+            labels=names.LABEL_INFERENCE_SERVICE,
+            transform=transform,
+            indexers={BY_SERVICE: by_service},
+        )
+
+    services = informers.informer(INFERENCE_SERVICES, namespace=namespace)
+    owned = {resource: children(resource) for resource in _CHILDREN}
+    pods = children(PODS, _what_became_of_it)
+    runtimes = informers.informer(SERVING_RUNTIMES, namespace=namespace)
+    all_informers = {INFERENCE_SERVICES: services, SERVING_RUNTIMES: runtimes, PODS: pods, **owned}
+    all_informers[CLUSTER_SERVING_RUNTIMES] = informers.informer(CLUSTER_SERVING_RUNTIMES)
+    if namespace is None:
+        all_informers[NAMESPACES] = informers.informer(NAMESPACES, transform=_metadata_only)
+
+    cluster = Cluster(client, {resource: informer.store for resource, informer in all_informers.items()})
+    catalogue = Catalogue(cluster, namespaces=namespace is None)
+    reconciler = Reconciler(cluster, catalogue, gateways, events, LastWords(client), settings)
+    controller = Controller("inferenceservice", reconciler, workers=WORKERS)
+
+    controller.watch(services)
+    for informer in (*owned.values(), pods):
+        controller.watch(informer, _its_service)
+    controller.watch(runtimes, _services_of(services, lambda runtime: key_of(runtime).namespace))
+    controller.watch(all_informers[CLUSTER_SERVING_RUNTIMES], _services_of(services, lambda _: None))
+    if namespace is None:
+        _watch_annotations(controller, all_informers[NAMESPACES], services)
+    return controller
+
+
+def _its_service(obj: Object) -> Iterable[Key]:
+    service = obj["metadata"].get("labels", {}).get(names.LABEL_INFERENCE_SERVICE)
+    return [Key(obj["metadata"]["namespace"], service)] if service else []
+
+
+def _services_of(services: Informer, namespace: Callable[[Object], str | None]) -> Callable[[Object], Iterable[Key]]:
+    """All InferenceServices that may refer to an object: of its namespace, or of all."""
+    return lambda obj: [key_of(service) for service in services.store.list(namespace(obj))]
+
+
+def _watch_annotations(controller: Controller, namespaces: Informer, services: Informer) -> None:
+    """A namespace's word on pickle concerns all of its services; the rest of it none."""
+
+    def told(obj: Object | None) -> str | None:
+        found: str | None = ((obj or {}).get("metadata", {}).get("annotations") or {}).get(names.ALLOW_PICKLE)
+        return found
+
+    def changed(old: Object | None, new: Object | None) -> None:
+        if told(old) != told(new):
+            for service in services.store.list(key_of(new or old or {})[1]):
+                controller.enqueue(key_of(service))
+
+    namespaces.on_change(changed)
+
+
+def _what_became_of_it(pod: Object) -> Object:
+    """A pod without its spec and with little of its metadata: half of a large cluster's memory would be nothing else."""
+    kept = ("name", "namespace", "uid", "resourceVersion", "labels", "deletionTimestamp")
+    metadata = {key: value for key, value in pod["metadata"].items() if key in kept}
+    return {"metadata": metadata, "status": pod.get("status", {})}
+
+
+def _metadata_only(obj: Object) -> Object:
+    return {"metadata": obj["metadata"]}
