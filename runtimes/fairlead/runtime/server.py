@@ -102,6 +102,8 @@ class ModelServer:
             )
         )
         self._stop = asyncio.Event()
+        self.ready = asyncio.Event()
+        """Set when all models are loaded and both doors are open."""
         self._drain_seconds = settings.drain_seconds
 
     async def run(self, names: Sequence[str]) -> None:
@@ -119,6 +121,9 @@ class ModelServer:
                 loading.result()
                 if self.grpc is not None:
                     await self.grpc.serving(True)
+                while not self._uvicorn.started:  # noqa: ASYNC110 - a few turns of the loop, if any
+                    await asyncio.sleep(0.001)
+                self.ready.set()
                 log.info("ready: %s", ", ".join(names))
                 await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
             else:
