@@ -79,6 +79,30 @@ class FakeApi:
     def of(self, resource: Resource) -> dict[str, Object]:
         return {key.name: obj for (kind, key), obj in sorted(self.objects.items(), key=str) if kind == resource}
 
+    def of_deployment(self, name: str) -> Object:
+        return self.of(DEPLOYMENTS)[name]
+
+    def of_service(self, name: str) -> Object:
+        return self.of(SERVICES)[name]
+
+    def of_hpa(self, name: str) -> Object | None:
+        return self.of(HORIZONTAL_POD_AUTOSCALERS).get(name)
+
+    def of_revisions(self) -> dict[str, Object]:
+        return self.of(CONTROLLER_REVISIONS)
+
+    def rescale(self, name: str, replicas: int) -> None:
+        """`kubectl scale deployment`."""
+        obj = copy.deepcopy(self.of_deployment(name))
+        obj["spec"]["replicas"] = replicas
+        self.put(DEPLOYMENTS, obj)
+
+    def meddle(self, name: str, *, image: str) -> None:
+        """`kubectl set image deployment`."""
+        obj = copy.deepcopy(self.of_deployment(name))
+        obj["spec"]["template"]["spec"]["containers"][0]["image"] = image
+        self.put(DEPLOYMENTS, obj)
+
     def deliver(self) -> None:
         """Lets the informers catch up."""
         for kind, store in self.stores.items():
@@ -142,9 +166,7 @@ class FakeApi:
             assert subresource == "scale"
             key = Key(namespace or "", name)
             old = self.objects[resource, key]
-            return copy.deepcopy(
-                self._store(resource, key, {**old, "spec": {**old["spec"], **patch["spec"]}}, old)
-            )
+            return copy.deepcopy(self._store(resource, key, {**old, "spec": {**old["spec"], **patch["spec"]}}, old))
 
     async def delete(
         self, resource: Resource, name: str, namespace: str | None = None, *, uid: str | None = None
@@ -159,7 +181,13 @@ class FakeApi:
             self.remove(resource, key)
 
     async def logs(
-        self, name: str, namespace: str, *, container: str | None = None, tail: int | None = None, previous: bool = False
+        self,
+        name: str,
+        namespace: str,
+        *,
+        container: str | None = None,
+        tail: int | None = None,
+        previous: bool = False,
     ) -> str:
         return self.log
 

@@ -166,7 +166,13 @@ class Harness:
             fresh = deployment.get("status", {}).get("observedGeneration") != deployment["metadata"]["generation"]
             if not ready and not fresh:
                 continue
-            conditions = [{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable" if ready else "ReplicaSetUpdated"}]
+            conditions = [
+                {
+                    "type": "Progressing",
+                    "status": "True",
+                    "reason": "NewReplicaSetAvailable" if ready else "ReplicaSetUpdated",
+                }
+            ]
             status = {
                 "observedGeneration": deployment["metadata"]["generation"],
                 "replicas": replicas if ready else had + 1,
@@ -185,7 +191,12 @@ class Harness:
     def crash_pod(self, workload: str, message: str, exit_code: int = 1) -> None:
         """A pod of the workload's revision has ended with this as its last words."""
         deployment = self.api.of(DEPLOYMENTS)[workload]
-        terminated = {"exitCode": exit_code, "message": message, "finishedAt": "2026-11-21T00:00:05Z", "reason": "Error"}
+        terminated = {
+            "exitCode": exit_code,
+            "message": message,
+            "finishedAt": "2026-11-21T00:00:05Z",
+            "reason": "Error",
+        }
         self.api.put(
             PODS,
             {
