@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+from tests.controllers.fake_api import FakeApi
 
 from fairlead.controllers.cluster import Cluster
 from fairlead.controllers.inferenceservice.catalogue import Catalogue
@@ -22,7 +25,6 @@ from fairlead.kube.resources import (
     PODS,
     SERVICES,
 )
-from tests.controllers.fake_api import FakeApi
 
 KEY = Key("team", "iris")
 
@@ -66,14 +68,14 @@ class FakeGateway:
         self.stuck = False
         self.absent = False
         self.asked = 0
-        self._routes: Mapping[str, Any] | None = None
+        self.routes: Mapping[str, Any] | None = None
 
     def follow(self) -> None:
         """Does what the status says now."""
         if self.stuck:
             return
         found = self._api.objects.get((INFERENCE_SERVICES, KEY), {}).get("status", {}).get("components", {})
-        self._routes = {
+        self.routes = {
             "conflict": None,
             "components": {
                 kind: {"targets": [self._target(item) for item in component.get("traffic", ())]}
@@ -85,7 +87,7 @@ class FakeGateway:
         self.asked += 1
         if self.absent:
             return [Answer("gw:1", error="connection refused")]
-        return [Answer("gw:1", copy.deepcopy(self._routes))]
+        return [Answer("gw:1", copy.deepcopy(self.routes))]
 
     def _target(self, item: Mapping[str, Any]) -> dict[str, Any]:
         deployment = self._api.of(DEPLOYMENTS).get(item["serviceName"], {})
@@ -140,6 +142,11 @@ class Harness:
             return await self.reconciler(KEY)
         except Conflict:
             return 0.01
+
+    async def once_stale(self) -> None:
+        """One reconcile with informers as they were."""
+        with contextlib.suppress(Conflict):
+            await self.reconciler(KEY)
 
     async def settle(self, *, rounds: int = 40) -> None:
         """Node, gateway and controller take turns until nothing happens any more."""

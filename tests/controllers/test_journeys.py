@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from tests.controllers.harness import Harness, isvc
 
 
@@ -478,8 +477,9 @@ async def test_a_service_costs_few_calls(harness: Harness) -> None:
 
 
 async def test_a_new_runtime_version_is_a_new_revision(harness: Harness) -> None:
-    from fairlead.kube.resources import CLUSTER_SERVING_RUNTIMES
     from tests.controllers.harness import RUNTIME
+
+    from fairlead.kube.resources import CLUSTER_SERVING_RUNTIMES
 
     harness.apply(isvc("v1"))
     await harness.settle()
