@@ -45,6 +45,7 @@ class OnnxFramework(Framework):
 
 class OnnxModel(Model):
     platform = "onnxruntime_onnx"
+    compute_bound = True
 
     def __init__(self, name: str, path: Path, options: LoadOptions) -> None:
         super().__init__(name)

@@ -44,6 +44,7 @@ class SklearnModel(Model):
 
     platform = "sklearn"
     batchable = True
+    compute_bound = True
 
     def __init__(self, name: str, path: Path, options: LoadOptions) -> None:
         super().__init__(name)
