@@ -216,6 +216,18 @@ async def test_duplicates_and_stragglers_change_nothing() -> None:
 
 
 @virtual_time
+async def test_a_straggler_from_before_the_list_does_not_raise_the_dead() -> None:
+    api = FakeApi()
+    dead = api.put(obj("dead"))
+    api.remove(Key("ns", "dead"))
+    informer = Informer(api, CONFIG_MAPS)
+    async with running(informer):
+        api.send(Event("MODIFIED", dead))
+        await settle()
+    assert specs(informer) == {}
+
+
+@virtual_time
 async def test_events_of_different_objects_may_come_out_of_order() -> None:
     api = FakeApi()
     informer = Informer(api, CONFIG_MAPS)

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 Handler = Callable[[Object | None, Object | None], None]
 """Called with (None, new), (old, new) or (old, None). Must not block."""
 Transform = Callable[[Object], Object]
-"""What to keep of an object; may change the one it is given."""
+"""What to keep of an object, at least name, namespace and resourceVersion; may change the one it is given."""
 
 RETRY = Backoff(base=0.2, cap=30.0)
 STEADY = 5.0
