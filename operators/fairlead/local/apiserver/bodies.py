@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from . import errors
+from .protobuf import decode_object
 
 APPLY = ("application/apply-patch+yaml", "application/apply-patch+cbor")
 PATCH_FORMS = {
@@ -19,10 +20,12 @@ PATCH_FORMS = {
 
 
 def parse(body: bytes, content_type: str) -> Any:
-    """JSON or YAML. Raises StatusError 400, or 415 for a form that is not spoken here (protobuf, CBOR)."""
+    """JSON, YAML or Kubernetes' protobuf. Raises StatusError 400, or 415 for a form that is not spoken here (CBOR)."""
     kind = content_type.partition(";")[0].strip().lower()
-    if "protobuf" in kind or "cbor" in kind:
-        raise errors.unsupported_media_type(kind, "application/json, application/yaml")
+    if "protobuf" in kind and body:
+        return decode_object(body)
+    if "cbor" in kind:
+        raise errors.unsupported_media_type(kind, "application/json, application/yaml, application/vnd.kubernetes.protobuf")
     if not body.strip():
         return None
     try:

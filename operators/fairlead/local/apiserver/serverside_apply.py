@@ -126,9 +126,10 @@ def _children(value: Any, schema: Schema) -> dict[str, tuple[Any, Schema]]:
 
 
 def _appeared(key: str, item: Any, schema: Schema) -> FieldSet:
-    """The set of a new value: all below it, and a list item itself."""
+    """The set of a new value: all below it, and a list item or a map itself."""
     inner = field_set(item, schema) if granular(item, schema) else {}
-    return {".": {}, **inner} if inner and not key.startswith("f:") else inner
+    field_of_struct = key.startswith("f:") and bool(schema.properties)
+    return {".": {}, **inner} if inner and not field_of_struct else inner
 
 
 def merge(live: Any, wanted: Any, schema: Schema) -> Any:
@@ -189,7 +190,7 @@ def apply(live: Object | None, wanted: Object, schema: Schema, writer: Writer, *
         if lost and force:
             entry.fields = subtract(entry.fields, lost)
         else:
-            conflicts.extend((other.printed(), path) for path in paths(lost))
+            conflicts.extend((other.printed(), path) for path in sorted(paths(lost)))
         others = union(others, entry.fields)
     if conflicts:
         raise apply_conflict(conflicts)
@@ -205,11 +206,13 @@ def apply(live: Object | None, wanted: Object, schema: Schema, writer: Writer, *
 
 
 def track(old: Object, new: Object, schema: Schema, writer: Writer, *, now: str) -> None:
-    """Record in `new`, in place, that `writer` made of `old` what `new` is."""
-    managers = managers_of(old)
+    """Record in `new`, in place, that `writer` made of `old` what `new` is.
+
+    `managedFields` that `new` brings along count: kubectl changes them so when it turns from client-side to server-side
+    apply, and `[{}]` asks for a clean slate. Without any, those of `old` go on.
+    """
     given = new.get("metadata", {}).get("managedFields")
-    if given == [{}] or given == []:  # Kubernetes' way to ask for a clean slate
-        managers = {}
+    managers = managers_of(old if given is None else new)
     delta = difference(_without_managers(old), _without_managers(new), schema)
     changed, removed = subtract(delta.changed, UNOWNED), subtract(delta.removed, UNOWNED)
     if changed or removed:

@@ -209,9 +209,9 @@ def _string(value: str, raw: dict[str, Any], path: str) -> Iterator[FieldError]:
     most, least, pattern = raw.get("maxLength"), raw.get("minLength"), raw.get("pattern")
     if most is not None and len(value) > most:
         yield errors.too_long(path, most)
-    if least is not None and len(value) < least:
+    elif least is not None and len(value) < least:
         yield errors.invalid_value(path, value, f"{path} in body should be at least {least} chars long")
-    if pattern is not None and not _pattern(pattern).search(value):
+    elif pattern is not None and not _pattern(pattern).search(value):
         yield errors.invalid_value(path, value, f"{path} in body should match '{pattern}'")
     known_format = _FORMATS.get(raw.get("format", ""))
     if known_format is not None and not known_format.match(value):

@@ -30,10 +30,13 @@ class Ending:
     def __init__(self) -> None:
         self._begun = asyncio.Event()
         self.grace = DEFAULT_GRACE
+        self.hooks = True
+        """Whether preStop runs: not where the whole cluster ends, and there is no gateway left that it could wait for."""
 
-    def begin(self, grace: float) -> None:
+    def begin(self, grace: float, *, hooks: bool = True) -> None:
         """A second order can only shorten the time."""
         self.grace = min(self.grace, grace) if self.ordered() else grace
+        self.hooks = self.hooks and hooks
         self._begun.set()
 
     def ordered(self) -> bool:
@@ -238,7 +241,7 @@ class ContainerRunner:
         grace = min(self._ending.grace if self._ending.ordered() else configured, self._machine.longest_grace)
         deadline = self._machine.monotonic() + grace
         hook = (self._spec.get("lifecycle") or {}).get("preStop")
-        if hook and grace > 0:
+        if hook and grace > 0 and self._ending.hooks:
             await self._hook(hook, environment, "PreStopHook", grace)
         await process.terminate(deadline - self._machine.monotonic())
 

@@ -27,7 +27,7 @@ class PretendedPod:
         if objects.is_terminating(pod):
             self._end.set()
 
-    def end(self, grace: float) -> None:
+    def end(self, grace: float, *, hooks: bool = True) -> None:
         self._end.set()
 
     async def run(self) -> None:

@@ -56,10 +56,10 @@ class Node:
                 self._watch_containers(look == 0)
 
     async def stop(self, grace: float) -> None:
-        """Ends every pod's processes within `grace` seconds. The Pod objects stay: the next life replaces them."""
+        """Ends every pod's processes within `grace` seconds, without preStop hooks. The Pod objects stay: the next life replaces them."""
         self._stopping = True
         for runner in self._runners.values():
-            runner.end(grace)
+            runner.end(grace, hooks=False)
         if self._tasks:
             await asyncio.wait(self._tasks.values(), timeout=grace + 2)
 

@@ -55,8 +55,8 @@ class PodRunner:
             grace = pod["metadata"].get("deletionGracePeriodSeconds")
             self.end(DEFAULT_GRACE if grace is None else float(grace))
 
-    def end(self, grace: float) -> None:
-        self._ending.begin(grace)
+    def end(self, grace: float, *, hooks: bool = True) -> None:
+        self._ending.begin(grace, hooks=hooks)
         self._changed.set()
 
     async def run(self) -> None:

@@ -145,14 +145,19 @@ class Workloads:
         if desired is None:
             return None
         if current is None:
-            await self._client.create(ENDPOINT_SLICES, desired)
-        elif any(current.get(part) != desired[part] for part in ("endpoints", "ports")) or objects.labels(
-            current
-        ) != objects.labels(desired):
-            await self._client.replace(
-                ENDPOINT_SLICES, {**current, **desired, "metadata": {**current["metadata"], **desired["metadata"]}}
-            )
+            await self._create_slice(desired)
+        elif any(current.get(part) != desired[part] for part in ("endpoints", "ports")) or (
+            objects.labels(current) != objects.labels(desired)
+        ):
+            # Without a resourceVersion: nobody else writes it, and the newest pods are what counts.
+            await self._client.replace(ENDPOINT_SLICES, desired)
         return None
+
+    async def _create_slice(self, desired: Object) -> None:
+        try:
+            await self._client.create(ENDPOINT_SLICES, desired)
+        except AlreadyExists:  # the informer has not seen our own yet
+            await self._client.replace(ENDPOINT_SLICES, desired)
 
     def _owning_deployment(self, replicaset: Object) -> Iterable[Key]:
         for owner in replicaset["metadata"].get("ownerReferences") or ():

@@ -93,11 +93,11 @@ class LaptopCluster:
             task.result()
 
     async def stop(self) -> None:
-        """First those who would object to the rest's going, then the pods, then what they all need."""
-        by_name = {child.name: child for child in self.children}
-        await asyncio.gather(self._stop(by_name.get("operator")), self._stack.aclose())
-        await self._stop(by_name.get("gateway agent"), by_name.get("gateway"))
-        await self._stop(by_name.get("API server"))
+        """Everything together, but for the API server, to which the others may still have something to say."""
+        api_server = [child for child in self.children if child.name == "API server"]
+        others = [child for child in self.children if child.name != "API server"]
+        await asyncio.gather(self._stack.aclose(), *(child.stop(CHILD_GRACE) for child in others))
+        await asyncio.gather(*(child.stop(CHILD_GRACE) for child in api_server))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -137,7 +137,8 @@ class LaptopCluster:
             "--listen",
             f"127.0.0.1:{self._operator_port}",
         ]
-        operator += ["--gateway-agents", self.agent, "--ingress-port", str(self.options.port), "--no-leader-election"]
+        operator += ["--gateway-agents", self.agent, "--ingress-port", str(self.options.port)]
+        operator += ["--gateway-address", bind, "--no-leader-election"]
         agent = [*late, "fairlead.gateway", str(home.api_ready), *kubeconfig, "--directory", str(home.gateway)]
         agent += ["--listen", self.agent, "--bind", bind]
         self._add("API server", api_server)
@@ -170,7 +171,3 @@ class LaptopCluster:
                     f"the API server did not start within {API_SERVER_PATIENCE:g} s; see {self.children[0].log}"
                 )
             await asyncio.sleep(LOOK_EVERY)
-
-    @staticmethod
-    async def _stop(*children: Child | None) -> None:
-        await asyncio.gather(*(child.stop(CHILD_GRACE) for child in children if child is not None))

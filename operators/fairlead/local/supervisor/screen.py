@@ -21,7 +21,7 @@ from fairlead.local.supervisor.view import Picture, Service, happenings, news, r
 
 REFRESH = 0.5
 RATES_EVERY = 2.0
-EXAMPLE_LIMIT = 200
+EXAMPLE_LIMIT = 400
 """Characters of an example request; a model with more inputs than that gets none."""
 
 
@@ -132,7 +132,7 @@ async def _example(http: aiohttp.ClientSession, service: Service) -> str:
     with contextlib.suppress(aiohttp.ClientError, TimeoutError, ValueError, KeyError, IndexError, TypeError):
         async with http.get(url) as answer:
             inputs = [_tensor(tensor) for tensor in (await answer.json())["inputs"]]
-        body = json.dumps({"inputs": inputs})
+        body = json.dumps({"inputs": inputs}, separators=(",", ":"))
         if inputs and len(body) <= EXAMPLE_LIMIT:
             return f"curl -s {url}/infer -d {shlex.quote(body)}"
     return f"curl -s {url}"
@@ -146,7 +146,5 @@ def _tensor(metadata: dict[str, object]) -> dict[str, object]:
     if count > EXAMPLE_LIMIT:
         raise ValueError("too large for an example")
     datatype = str(metadata["datatype"])
-    value: object = (
-        "text" if datatype == "BYTES" else True if datatype == "BOOL" else 0.5 if datatype.startswith("FP") else 1
-    )
+    value: object = "text" if datatype == "BYTES" else True if datatype == "BOOL" else 1
     return {"name": metadata["name"], "shape": shape, "datatype": datatype, "data": [value] * count}
