@@ -12,10 +12,14 @@ from .server import Settings, run
 
 
 def settings(arguments: list[str]) -> Settings:
-    parser = argparse.ArgumentParser("python -m fairlead.local.apiserver", description="A small Kubernetes API server on loopback.")
+    parser = argparse.ArgumentParser(
+        "python -m fairlead.local.apiserver", description="A small Kubernetes API server on loopback."
+    )
     parser.add_argument("--directory", type=Path, required=True, help="state, certificates, token, kubeconfig and logs")
     parser.add_argument("--ephemeral", action="store_true", help="keep no objects on disk")
-    parser.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="loopback only; port 0: last time's, else any")
+    parser.add_argument(
+        "--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="loopback only; port 0: last time's, else any"
+    )
     parser.add_argument("--crds", type=Path, metavar="DIR", help="CustomResourceDefinitions to apply at start")
     given = parser.parse_args(arguments)
     host, _, port = given.listen.rpartition(":")

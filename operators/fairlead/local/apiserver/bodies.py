@@ -25,7 +25,9 @@ def parse(body: bytes, content_type: str) -> Any:
     if "protobuf" in kind and body:
         return decode_object(body)
     if "cbor" in kind:
-        raise errors.unsupported_media_type(kind, "application/json, application/yaml, application/vnd.kubernetes.protobuf")
+        raise errors.unsupported_media_type(
+            kind, "application/json, application/yaml, application/vnd.kubernetes.protobuf"
+        )
     if not body.strip():
         return None
     try:

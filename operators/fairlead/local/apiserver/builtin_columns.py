@@ -108,7 +108,9 @@ def _containers_status(states: Any, status: str) -> str:
             status = waiting["reason"]
         elif terminated:
             signal = terminated.get("signal")
-            status = terminated.get("reason") or (f"Signal:{signal}" if signal else f"ExitCode:{terminated.get('exitCode')}")
+            status = terminated.get("reason") or (
+                f"Signal:{signal}" if signal else f"ExitCode:{terminated.get('exitCode')}"
+            )
         elif state.get("ready") and current.get("running"):
             running = True
     return "Running" if status == "Completed" and running else status
@@ -127,7 +129,9 @@ def _pod(row: Row) -> list[Any]:
     ready = sum(bool(state.get("ready")) for state in states)
     gates = row["spec.readinessGates"] or []
     met = sum(
-        any(c.get("type") == gate["conditionType"] and c.get("status") == "True" for c in row["status.conditions"] or ())
+        any(
+            c.get("type") == gate["conditionType"] and c.get("status") == "True" for c in row["status.conditions"] or ()
+        )
         for gate in gates
     )
     return [
@@ -179,7 +183,7 @@ def _metric(metric: dict[str, Any], current: Any) -> str:
     if metric.get("type") != "Resource":
         return f"<unknown>/{metric.get('type')}"
     name, target = metric["resource"]["name"], metric["resource"].get("target", {})
-    found = next((c["resource"] for c in current if (c.get("resource") or {}).get("name") == name), {})
+    found: dict[str, Any] = next((c["resource"] for c in current if (c.get("resource") or {}).get("name") == name), {})
     used = found.get("current", {}).get("averageUtilization")
     if target.get("averageUtilization") is not None:
         return f"{name}: {f'{used}%' if used is not None else '<unknown>'}/{target['averageUtilization']}%"
@@ -271,7 +275,10 @@ def _node(row: Row) -> list[Any]:
 
 def _claim(row: Row) -> list[Any]:
     phase = "Terminating" if row["metadata.deletionTimestamp"] else row["status.phase"]
-    modes = ",".join({"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX"}.get(m, m) for m in row["spec.accessModes"] or ())
+    modes = ",".join(
+        {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX"}.get(m, m)
+        for m in row["spec.accessModes"] or ()
+    )
     storage_class, attributes = row["spec.storageClassName"] or "", row["spec.volumeAttributesClassName"] or "<unset>"
     capacity = (row["status.capacity"] or {}).get("storage", "")
     return [
@@ -306,7 +313,9 @@ BUILTIN: dict[tuple[str, str], Definition] = {
     ("", "namespaces"): _define("Name|Status|Age", _namespace),
     ("", "pods"): _define("Name|Ready|Status|Restarts|Age", _pod, wide="IP|Node|Nominated Node|Readiness Gates"),
     ("", "services"): _define("Name|Type|Cluster-IP|External-IP|Port(s)|Age", _service, wide="Selector"),
-    ("", "configmaps"): _define("Name|Data|Age", lambda r: [r.name, str(len(r["data"] or ()) + len(r["binaryData"] or ())), r.age]),
+    ("", "configmaps"): _define(
+        "Name|Data|Age", lambda r: [r.name, str(len(r["data"] or ()) + len(r["binaryData"] or ())), r.age]
+    ),
     ("", "secrets"): _define("Name|Type|Data|Age", lambda r: [r.name, r["type"], str(len(r["data"] or ())), r.age]),
     ("", "serviceaccounts"): _define("Name|Secrets|Age", lambda r: [r.name, str(len(r["secrets"] or ())), r.age]),
     ("", "events"): EVENT,
@@ -324,8 +333,12 @@ BUILTIN: dict[tuple[str, str], Definition] = {
     ),
     ("apps", "controllerrevisions"): _define("Name|Controller|Revision|Age", _revision),
     ("discovery.k8s.io", "endpointslices"): _define("Name|AddressType|Ports|Endpoints|Age", _endpoint_slice),
-    ("autoscaling", "horizontalpodautoscalers"): _define("Name|Reference|Targets|MinPods|MaxPods|Replicas|Age", _autoscaler),
-    ("coordination.k8s.io", "leases"): _define("Name|Holder|Age", lambda r: [r.name, r["spec.holderIdentity"] or "", r.age]),
+    ("autoscaling", "horizontalpodautoscalers"): _define(
+        "Name|Reference|Targets|MinPods|MaxPods|Replicas|Age", _autoscaler
+    ),
+    ("coordination.k8s.io", "leases"): _define(
+        "Name|Holder|Age", lambda r: [r.name, r["spec.holderIdentity"] or "", r.age]
+    ),
     ("policy", "poddisruptionbudgets"): _define(
         "Name|Min Available|Max Unavailable|Allowed Disruptions|Age", _budget, integers="Allowed Disruptions"
     ),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import itertools
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -53,7 +54,7 @@ def _indexed(items: list[Any], wanted: Any) -> int:
 
 FUNCTIONS: dict[str, Any] = {
     "sum": lambda items: sum(items),
-    "isSorted": lambda items: all(a <= b for a, b in zip(items, items[1:], strict=False)),
+    "isSorted": lambda items: all(a <= b for a, b in itertools.pairwise(items)),
     "indexOf": lambda whole, part: whole.find(part) if isinstance(whole, str) else _indexed(whole, part),
     "split": lambda text, by: text.split(by),
     "join": lambda items, by="": by.join(items),
@@ -71,7 +72,7 @@ def _program(rule: str) -> Any:
     return _interpreter().compile(rule)
 
 
-def has_rules(schema: Schema, depth: int = 0) -> bool:
+def has_rules(schema: Schema) -> bool:
     """Whether there is a rule in the schema or below."""
     known = schema.__dict__.get("_has_rules")
     if known is None:
@@ -79,7 +80,7 @@ def has_rules(schema: Schema, depth: int = 0) -> bool:
         if schema.additional is not None:
             children.append(schema.additional)
         known = "x-kubernetes-validations" in schema.raw or (
-            schema.structural and any(has_rules(child, depth + 1) for child in children)
+            schema.structural and any(has_rules(child) for child in children)
         )
         schema.__dict__["_has_rules"] = known
     return bool(known)

@@ -60,7 +60,11 @@ def aggregated(kinds: Kinds, core: bool) -> dict[str, Any]:
         if core is bool(group):
             continue
         listed = [
-            {"version": version, "resources": [_discovered(k) for k in served] + _review(group, version), "freshness": "Current"}
+            {
+                "version": version,
+                "resources": [_discovered(k) for k in served] + _review(group, version),
+                "freshness": "Current",
+            }
             for version, served in sorted(versions.items(), key=lambda pair: _priority(pair[0]))
         ]
         items.append({"metadata": {"name": group} if group else {}, "versions": listed})
@@ -150,12 +154,26 @@ def resources(kinds: Kinds, name: str, version: str) -> dict[str, Any] | None:
             entry["categories"] = list(kind.categories)
         listed.append(entry)
         for sub, sub_group, sub_version, sub_kind, verbs in subresources(kind):
-            row = {"name": f"{kind.plural}/{sub}", "singularName": "", "namespaced": kind.namespaced, "kind": sub_kind, "verbs": verbs}
+            row = {
+                "name": f"{kind.plural}/{sub}",
+                "singularName": "",
+                "namespaced": kind.namespaced,
+                "kind": sub_kind,
+                "verbs": verbs,
+            }
             if sub_group != kind.group:
                 row.update(group=sub_group, version=sub_version)
             listed.append(row)
     if (name, version) in REVIEWS:
         plural, kind_name = REVIEWS[name, version]
-        listed.append({"name": plural, "singularName": kind_name.lower(), "namespaced": False, "kind": kind_name, "verbs": ["create"]})
+        listed.append(
+            {
+                "name": plural,
+                "singularName": kind_name.lower(),
+                "namespaced": False,
+                "kind": kind_name,
+                "verbs": ["create"],
+            }
+        )
     group_version = f"{name}/{version}" if name else version
     return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": listed}

@@ -8,6 +8,7 @@ with `[]` before it if repeated, or `{}` if it is the value type of a map with s
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import zlib
@@ -33,10 +34,8 @@ def descriptors(program: bytes) -> Iterator[FileDescriptorProto]:
     """The file descriptors in a Go program."""
     at = program.find(b"\x1f\x8b\x08")
     while at >= 0:
-        try:
+        with contextlib.suppress(zlib.error, DecodeError):
             yield FileDescriptorProto.FromString(zlib.decompressobj(31).decompress(program[at : at + 400_000]))
-        except (zlib.error, DecodeError):
-            pass
         at = program.find(b"\x1f\x8b\x08", at + 1)
 
 
@@ -62,7 +61,11 @@ def main(path: str) -> None:
     for file in descriptors(Path(path).read_bytes()):
         messages.update({f"{file.package}.{message.name}": message for message in file.message_type})
     todo = [f"{PACKAGES[group]}.{kind}" for (group, _), kinds in KINDS.items() if group in PACKAGES for kind in kinds]
-    todo += ["k8s.io.api.autoscaling.v1.Scale", "k8s.io.api.autoscaling.v2.HorizontalPodAutoscaler", META + "DeleteOptions"]
+    todo += [
+        "k8s.io.api.autoscaling.v1.Scale",
+        "k8s.io.api.autoscaling.v2.HorizontalPodAutoscaler",
+        META + "DeleteOptions",
+    ]
     found: dict[str, dict[str, list[str]]] = {}
     while todo:
         name = todo.pop()

@@ -46,7 +46,13 @@ def compact(node: Any) -> Any:
     if isinstance(small.get("description"), str):
         small["description"] = small["description"].split("\n")[0].split(". ")[0]
     wrapped = small.pop("allOf", None)
-    return {**small, **wrapped[0]} if isinstance(wrapped, list) else small if wrapped is None else {**small, "allOf": wrapped}
+    return (
+        {**small, **wrapped[0]}
+        if isinstance(wrapped, list)
+        else small
+        if wrapped is None
+        else {**small, "allOf": wrapped}
+    )
 
 
 def references(node: Any) -> Iterator[str]:

@@ -93,9 +93,15 @@ class Server:
         elif parts[0] == "api":
             found = discovery.resources(self.kinds, "", parts[1])
         elif parts[0] == "apis":
-            found = discovery.group(self.kinds, parts[1]) if len(parts) == 2 else discovery.resources(self.kinds, parts[1], parts[2])
+            found = (
+                discovery.group(self.kinds, parts[1])
+                if len(parts) == 2
+                else discovery.resources(self.kinds, parts[1], parts[2])
+            )
         elif not path:
-            found = {"paths": ["/api", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]}
+            found = {
+                "paths": ["/api", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
+            }
         if found is None:
             raise errors.no_such_path()
         return json_answer(found)
@@ -103,7 +109,9 @@ class Server:
     def _openapi(self, path: str, parts: list[str], accept: str) -> Answer:
         if path == "/openapi/v2":
             if "protobuf" in accept:
-                return Answer(EMPTY_V2_PROTOBUF, content_type="application/com.github.proto-openapi.spec.v2.v1.0+protobuf")
+                return Answer(
+                    EMPTY_V2_PROTOBUF, content_type="application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+                )
             return json_answer(EMPTY_V2)
         if path == "/openapi/v3":
             return json_answer(self.openapi.index())
@@ -156,5 +164,3 @@ async def _stream(request: web.BaseRequest, answer: Answer) -> web.StreamRespons
         return response
     finally:
         await chunks.aclose()  # type: ignore[attr-defined]
-
-

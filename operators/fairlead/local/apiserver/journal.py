@@ -75,7 +75,9 @@ class SqliteJournal:
         path.chmod(0o600)  # Secrets are in it
 
     def load(self) -> Iterator[Row]:
-        rows = self.connection.execute("SELECT grp, plural, namespace, name, version, body FROM objects ORDER BY version")
+        rows = self.connection.execute(
+            "SELECT grp, plural, namespace, name, version, body FROM objects ORDER BY version"
+        )
         return (Row(*row) for row in rows)
 
     def version(self) -> int:

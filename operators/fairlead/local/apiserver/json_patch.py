@@ -92,12 +92,11 @@ def _get(document: Any, path: list[str], where: str) -> Any:
 def _add(document: Any, path: list[str], value: Any, where: str) -> Any:
     if not path:
         return value
-    parent = _get(document, path[:-1], where)
-    token = path[-1]
+    parent, last = _get(document, path[:-1], where), path[-1]
     if isinstance(parent, dict):
-        parent[token] = value
+        parent[last] = value
     elif isinstance(parent, list):
-        parent.insert(len(parent) if token == "-" else _index(parent, token, len(parent) + 1, where), value)
+        parent.insert(len(parent) if last == "-" else _index(parent, last, len(parent) + 1, where), value)
     else:
         raise failed(f"{where}: the parent of /{'/'.join(path)} is neither an object nor a list")
     return document

@@ -47,10 +47,18 @@ def _step(found: re.Match[str]) -> Step:
         index = int(found["index"])
         return lambda item: [item[index]] if isinstance(item, list) and -len(item) <= index < len(item) else []
     if found["all"] is not None:
-        return lambda item: list(item.values()) if isinstance(item, dict) else list(item) if isinstance(item, list) else []
+        return lambda item: (
+            list(item.values()) if isinstance(item, dict) else list(item) if isinstance(item, list) else []
+        )
     if found["left"] is not None:
         return _filter(found["left"], found["op"], found["right"])
-    raw = found["field"] if found["field"] is not None else found["quoted"] if found["quoted"] is not None else found["double"]
+    raw = (
+        found["field"]
+        if found["field"] is not None
+        else found["quoted"]
+        if found["quoted"] is not None
+        else found["double"]
+    )
     name = re.sub(r"\\(.)", r"\1", raw)
     return lambda item: [item[name]] if isinstance(item, dict) and name in item else []
 

@@ -200,7 +200,9 @@ def custom_kinds(crd: dict[str, Any]) -> list[tuple[Kind, bool]]:
             tuple(names.get("shortNames", ())),
             tuple(names.get("categories", ())),
             "status" in subresources,
-            Scaling(scale["specReplicasPath"], scale["statusReplicasPath"], scale.get("labelSelectorPath", "")) if scale else None,
+            Scaling(scale["specReplicasPath"], scale["statusReplicasPath"], scale.get("labelSelectorPath", ""))
+            if scale
+            else None,
             True,
             custom=version.get("schema", {}).get("openAPIV3Schema", {}),
             columns=tuple(_column(c) for c in version.get("additionalPrinterColumns", ())),
@@ -213,5 +215,10 @@ def custom_kinds(crd: dict[str, Any]) -> list[tuple[Kind, bool]]:
 
 def _column(raw: dict[str, Any]) -> Column:
     return Column(
-        raw["name"], raw["type"], raw["jsonPath"], raw.get("description", ""), raw.get("format", ""), raw.get("priority", 0)
+        raw["name"],
+        raw["type"],
+        raw["jsonPath"],
+        raw.get("description", ""),
+        raw.get("format", ""),
+        raw.get("priority", 0),
     )

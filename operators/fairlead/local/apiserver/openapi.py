@@ -34,7 +34,9 @@ class OpenApi:
     def _group_versions(self) -> dict[str, list[Kind]]:
         found: dict[str, list[Kind]] = {}
         for kind in self.kinds.all():
-            found.setdefault(f"apis/{kind.group}/{kind.version}" if kind.group else f"api/{kind.version}", []).append(kind)
+            found.setdefault(f"apis/{kind.group}/{kind.version}" if kind.group else f"api/{kind.version}", []).append(
+                kind
+            )
         return found
 
     def index(self) -> dict[str, Any]:
@@ -55,7 +57,9 @@ class OpenApi:
             kinds = self._group_versions().get(name)
             if kinds is None:
                 return None
-            self._documents = {name: orjson.dumps(_document(kinds))}  # one at a time: they are large and kubectl caches them
+            self._documents = {
+                name: orjson.dumps(_document(kinds))
+            }  # one at a time: they are large and kubectl caches them
         return self._documents[name]
 
 
@@ -67,7 +71,12 @@ def _document(kinds: list[Kind]) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for kind in kinds:
         paths.update(_paths(kind))
-    return {"openapi": "3.0.0", "info": {"title": "Kubernetes", "version": "v1.34.0+fairlead"}, "paths": paths, "components": {"schemas": schemas}}
+    return {
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": "v1.34.0+fairlead"},
+        "paths": paths,
+        "components": {"schemas": schemas},
+    }
 
 
 def _gvk(kind: Kind) -> dict[str, str]:
@@ -92,12 +101,15 @@ def _paths(kind: Kind) -> Iterator[tuple[str, Any]]:
     types = (*PATCH_TYPES, "application/strategic-merge-patch+json") if kind.custom is None else PATCH_TYPES
     patch = _operation(kind, "patch")
     patch["requestBody"] = {"content": {name: {"schema": {"type": "object"}} for name in types}}
-    yield f"{collection}/{{name}}", {
-        "get": _operation(kind, "get"),
-        "put": _operation(kind, "put"),
-        "patch": patch,
-        "delete": _operation(kind, "delete"),
-    }
+    yield (
+        f"{collection}/{{name}}",
+        {
+            "get": _operation(kind, "get"),
+            "put": _operation(kind, "put"),
+            "patch": patch,
+            "delete": _operation(kind, "delete"),
+        },
+    )
 
 
 def _operation(kind: Kind, action: str) -> dict[str, Any]:
@@ -105,7 +117,9 @@ def _operation(kind: Kind, action: str) -> dict[str, Any]:
     content = {"application/json": {"schema": {"$ref": PREFIX + kind.openapi_name}}}
     return {
         "parameters": [
-            {"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": True}} for name in WRITE_PARAMETERS if writes
+            {"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": True}}
+            for name in WRITE_PARAMETERS
+            if writes
         ],
         "responses": {"200": {"description": "OK", "content": content}},
         "x-kubernetes-action": action,

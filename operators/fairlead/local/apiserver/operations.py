@@ -28,7 +28,15 @@ from .strategic_merge import strategic_merge
 FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
 CRD_CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
-SYSTEM_FIELDS = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
+SYSTEM_FIELDS = (
+    "name",
+    "namespace",
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generation",
+)
 """Metadata that a client's write does not change."""
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 
@@ -99,11 +107,15 @@ class Operations:
         if not isinstance(metadata, dict):
             raise errors.bad_request(f"{kind.kind}: metadata is not an object")
         if kind.namespaced and metadata.setdefault("namespace", namespace) != namespace:
-            raise errors.bad_request("the namespace of the provided object does not match the namespace sent on the request")
+            raise errors.bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request"
+            )
         if not kind.namespaced:
             metadata.pop("namespace", None)
         if name is not None and metadata.setdefault("name", name) != name:
-            raise errors.bad_request(f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})")
+            raise errors.bad_request(
+                f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})"
+            )
         return metadata
 
     def _check_namespace(self, kind: Kind, namespace: str, name: str) -> None:
@@ -125,7 +137,9 @@ class Operations:
 
     # --- Changing ---
 
-    def replace(self, kind: Kind, namespace: str, name: str, obj: Object, options: Options, subresource: str = "") -> Stored:
+    def replace(
+        self, kind: Kind, namespace: str, name: str, obj: Object, options: Options, subresource: str = ""
+    ) -> Stored:
         metadata = self._received(kind, namespace, obj, name)
         old = self.find(kind, namespace, name)
         if kind.custom is not None and not metadata.get("resourceVersion"):
@@ -164,8 +178,15 @@ class Operations:
         if kind.status and not subresource:
             wanted.pop("status", None)
         if subresource:
-            kept = {key: value for key, value in metadata.items() if key in ("name", "namespace", "resourceVersion", "uid")}
-            wanted = {"apiVersion": wanted["apiVersion"], "kind": wanted["kind"], "metadata": kept, **_only(wanted, subresource)}
+            kept = {
+                key: value for key, value in metadata.items() if key in ("name", "namespace", "resourceVersion", "uid")
+            }
+            wanted = {
+                "apiVersion": wanted["apiVersion"],
+                "kind": wanted["kind"],
+                "metadata": kept,
+                **_only(wanted, subresource),
+            }
         writer = Writer(options.manager, "Apply", kind.api_version, subresource)
         old = self.store.get(Key(kind.storage, namespace, name))
         if old is None:
@@ -174,24 +195,39 @@ class Operations:
         new = apply(before, wanted, kind.schema, writer, force=options.force, now=self.timestamp())
         return self._change(kind, old, before, new, options, subresource, tracked=True), False
 
-    def _apply_new(self, kind: Kind, namespace: str, name: str, wanted: Object, options: Options, writer: Writer) -> Stored:
+    def _apply_new(
+        self, kind: Kind, namespace: str, name: str, wanted: Object, options: Options, writer: Writer
+    ) -> Stored:
         metadata = wanted["metadata"]
         if writer.subresource or metadata.pop("uid", None):
             raise errors.not_found(kind.plural, kind.group, name)
         if metadata.pop("resourceVersion", None):
-            raise errors.conflict(kind.plural, kind.group, name, "the object does not exist, but a resourceVersion was given")
+            raise errors.conflict(
+                kind.plural, kind.group, name, "the object does not exist, but a resourceVersion was given"
+            )
         self._check_namespace(kind, namespace, name)
         new = apply(None, wanted, kind.schema, writer, force=True, now=self.timestamp())
         self._prepare(kind, namespace, new, options)
         return self._store(kind, new, options)
 
     def _change(
-        self, kind: Kind, old: Stored, before: Object, new: Object, options: Options, subresource: str, tracked: bool = False
+        self,
+        kind: Kind,
+        old: Stored,
+        before: Object,
+        new: Object,
+        options: Options,
+        subresource: str,
+        tracked: bool = False,
     ) -> Stored:
         """Store `new` instead of `before`, with everything set right that is not the client's to say."""
         self._check_preconditions(kind, old, new["metadata"])
         if subresource:
-            new = {**before, **_only(new, subresource), "metadata": {**before["metadata"], **_only(new["metadata"], "managedFields")}}
+            new = {
+                **before,
+                **_only(new, subresource),
+                "metadata": {**before["metadata"], **_only(new["metadata"], "managedFields")},
+            }
             if not tracked:
                 new["metadata"]["managedFields"] = before["metadata"].get("managedFields", [])
         elif kind.status:
@@ -239,13 +275,14 @@ class Operations:
         added = {"Foreground": FOREGROUND, "Orphan": ORPHAN}.get(propagation)
         if added and added not in finalizers:
             finalizers.append(added)
-        if kind.storage == PODS:
-            grace = _pod_grace(obj, grace)
-        else:
-            grace = 0
+        grace = _pod_grace(obj, grace) if kind.storage == PODS else 0
         if not finalizers and not grace and kind.storage != NAMESPACES:
             return self._remove(kind, old, obj, options), True
-        if old.deleting and grace >= metadata.get("deletionGracePeriodSeconds", 0) and finalizers == metadata.get("finalizers", []):
+        if (
+            old.deleting
+            and grace >= metadata.get("deletionGracePeriodSeconds", 0)
+            and finalizers == metadata.get("finalizers", [])
+        ):
             return old, False
         if "deletionTimestamp" not in metadata or grace < metadata.get("deletionGracePeriodSeconds", 0):
             metadata["deletionTimestamp"] = self.timestamp(grace)

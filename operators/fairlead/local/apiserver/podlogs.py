@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from . import errors
 
@@ -26,8 +27,8 @@ class LogOptions:
 def log_file(root: Path, pod: dict[str, Any], options: LogOptions) -> Path:
     """`{root}/{namespace}/{pod}/{container}/{restartCount}.log`. Raises StatusError 400, as a kubelet would."""
     name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
-    containers = [c["name"] for c in pod["spec"]["containers"]]
-    initial = [c["name"] for c in pod["spec"].get("initContainers") or ()]
+    containers: list[str] = [c["name"] for c in pod["spec"]["containers"]]
+    initial: list[str] = [c["name"] for c in pod["spec"].get("initContainers") or ()]
     container = options.container or (containers[0] if len(containers) == 1 else "")
     if not container:
         raise errors.bad_request(f"a container name must be specified for pod {name}, choose one of: {containers}")
@@ -35,7 +36,7 @@ def log_file(root: Path, pod: dict[str, Any], options: LogOptions) -> Path:
         raise errors.bad_request(f"container {container} is not valid for pod {name}")
     state = container_state(pod, container)
     restarts = int(state.get("restartCount", 0)) - (1 if options.previous else 0)
-    path = root / namespace / name / container / f"{restarts}.log"
+    path = root / str(namespace) / str(name) / container / f"{restarts}.log"
     if options.previous and (restarts < 0 or not path.exists()):
         raise errors.bad_request(f'previous terminated container "{container}" in pod "{name}" not found')
     if not path.exists() and not options.follow:
@@ -69,18 +70,27 @@ def tail_offset(path: Path, lines: int) -> int:
     return end if lines == 0 else 0
 
 
-async def read_log(path: Path, options: LogOptions, running: Any) -> AsyncIterator[bytes]:
+def _opened(path: Path) -> BinaryIO | None:
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        return None
+
+
+async def read_log(path: Path, options: LogOptions, running: Callable[[], bool]) -> AsyncIterator[bytes]:
     """The log in chunks; with follow until `running()` is false and everything was read."""
-    while options.follow and not path.exists():
-        if not running():
+    while (file := _opened(path)) is None:
+        if not (options.follow and running()):
             return
         await asyncio.sleep(POLL)
     left = options.limit_bytes if options.limit_bytes is not None else 1 << 62
-    with path.open("rb") as file:
+    with file:
         if options.tail is not None:
             file.seek(tail_offset(path, options.tail))
         while left > 0:
             was_running = options.follow and running()
+            if file.tell() > os.fstat(file.fileno()).st_size:
+                file.seek(0)  # the node cut the file; what it kept comes again rather than nothing
             chunk = file.read(min(left, 64 * 1024))
             if chunk:
                 left -= len(chunk)

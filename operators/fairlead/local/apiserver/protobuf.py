@@ -52,7 +52,11 @@ def _message_name(api_version: str, kind: str) -> str:
     if kind == "DeleteOptions":
         return _META + kind
     group, _, version = api_version.rpartition("/")
-    return f"k8s.io.api.{group.split('.')[0] or 'core'}.{version}.{kind}" if "rbac" not in group else f"k8s.io.api.rbac.{version}.{kind}"
+    return (
+        f"k8s.io.api.{group.split('.')[0] or 'core'}.{version}.{kind}"
+        if "rbac" not in group
+        else f"k8s.io.api.rbac.{version}.{kind}"
+    )
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

@@ -92,7 +92,9 @@ class Resources:
 
     def _list(self, call: Call) -> Answer:
         kind, query = call.target.kind, call.query
-        wanted = selection(kind, call.target.namespace or None, query.get("labelSelector", ""), query.get("fieldSelector", ""))
+        wanted = selection(
+            kind, call.target.namespace or None, query.get("labelSelector", ""), query.get("fieldSelector", "")
+        )
         form = wanted_form(call.accept)
         if call.flag("watch"):
             return self._watch(call, wanted, form)
@@ -102,7 +104,13 @@ class Resources:
             metadata.update({"continue": page.next, "remainingItemCount": page.remaining})
         if form == "Table":
             objects = (found.load() for found in page.items)
-            made = table(kind, objects, self.operations.clock(), version=str(page.version), include=query.get("includeObject", "Metadata"))
+            made = table(
+                kind,
+                objects,
+                self.operations.clock(),
+                version=str(page.version),
+                include=query.get("includeObject", "Metadata"),
+            )
             made["metadata"] = metadata
             return json_answer(made)
         name, version = kind.list_kind, kind.api_version
@@ -133,7 +141,12 @@ class Resources:
 
         def row(found: Stored) -> bytes:
             made = table(
-                kind, [found.load()], self.operations.clock(), version=str(found.version), include=include, headers=headers[0]
+                kind,
+                [found.load()],
+                self.operations.clock(),
+                version=str(found.version),
+                include=include,
+                headers=headers[0],
             )
             headers[0] = not headers_once
             return orjson.dumps(made)
@@ -158,7 +171,9 @@ class Resources:
             raise errors.bad_request(f"dryRun: Unsupported value: {dry_run!r}: supported values: All")
         validation = call.query.get("fieldValidation") or "Warn"
         if validation not in ("Ignore", "Warn", "Strict"):
-            raise errors.bad_request(f"fieldValidation: Unsupported value: {validation!r}: supported values: Ignore, Warn, Strict")
+            raise errors.bad_request(
+                f"fieldValidation: Unsupported value: {validation!r}: supported values: Ignore, Warn, Strict"
+            )
         manager = call.query.get("fieldManager") or call.agent.partition("/")[0] or "unknown"
         return Options(manager[:128], validation, dry_run == "All", call.flag("force"))
 
@@ -182,7 +197,9 @@ class Resources:
         body = parse(call.body, call.content_type)
         where = (target.kind, target.home, target.name)
         if form != "apply":
-            return self._shown(call, self.operations.patch(*where, body, form, options, target.subresource), 200, options)
+            return self._shown(
+                call, self.operations.patch(*where, body, form, options, target.subresource), 200, options
+            )
         if "fieldManager" not in call.query:
             fault = errors.required_value("fieldManager", "is required for apply patch")
             raise errors.invalid("PatchOptions", "meta.k8s.io", "", [fault])
@@ -193,7 +210,9 @@ class Resources:
         body = parse(call.body, call.content_type) or {}
         if not isinstance(body, dict):
             raise errors.bad_request("the body of a DELETE has to be DeleteOptions")
-        grace = call.number("gracePeriodSeconds") if "gracePeriodSeconds" in call.query else body.get("gracePeriodSeconds")
+        grace = (
+            call.number("gracePeriodSeconds") if "gracePeriodSeconds" in call.query else body.get("gracePeriodSeconds")
+        )
         orphan = body.get("orphanDependents")
         propagation = call.query.get("propagationPolicy") or body.get("propagationPolicy")
         if propagation not in (None, "", "Background", "Foreground", "Orphan"):
@@ -210,16 +229,24 @@ class Resources:
         if not gone or target.kind.storage == PODS:
             return self._shown(call, stored)
         details = {"name": target.name, "group": target.kind.group, "kind": target.kind.plural, "uid": stored.uid}
-        return json_answer({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+        return json_answer(
+            {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
+        )
 
     def _delete_many(self, call: Call) -> Answer:
         kind, query = call.target.kind, call.query
-        wanted = selection(kind, call.target.namespace or None, query.get("labelSelector", ""), query.get("fieldSelector", ""))
+        wanted = selection(
+            kind, call.target.namespace or None, query.get("labelSelector", ""), query.get("fieldSelector", "")
+        )
         options, how = self._delete_options(call)
         page = list_page(self.store, kind, wanted)
         for found in page.items:
             self.operations.delete(kind, found.key.namespace, found.key.name, options, **how)
-        head = {"kind": kind.list_kind, "apiVersion": kind.api_version, "metadata": {"resourceVersion": str(self.store.version)}}
+        head = {
+            "kind": kind.list_kind,
+            "apiVersion": kind.api_version,
+            "metadata": {"resourceVersion": str(self.store.version)},
+        }
         return Answer(orjson.dumps(head)[:-1] + b',"items":[' + b",".join(o.raw for o in page.items) + b"]}")
 
     # --- Subresources ---
@@ -262,7 +289,9 @@ class Resources:
             target.kind, target.home, target.name, self._options(call),
             grace=how.get("gracePeriodSeconds"), preconditions=how.get("preconditions"),
         )  # fmt: skip
-        return json_answer({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}, 201)
+        return json_answer(
+            {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}, 201
+        )
 
     def _log(self, call: Call) -> Answer:
         target, pod = call.target, self._object(call.target)
@@ -289,4 +318,9 @@ def review(target: Review, body: Any) -> dict[str, Any]:
     if target.plural != "selfsubjectaccessreviews" or not isinstance(body, dict):
         raise errors.no_such_path()
     status = {"allowed": True, "reason": "the token's owner may do everything here"}
-    return {**body, "kind": "SelfSubjectAccessReview", "apiVersion": f"{target.group}/{target.version}", "status": status}
+    return {
+        **body,
+        "kind": "SelfSubjectAccessReview",
+        "apiVersion": f"{target.group}/{target.version}",
+        "status": status,
+    }

@@ -46,7 +46,7 @@ def resolve(kinds: Kinds, parts: list[str]) -> Target | Review:
     kind = kinds.find(group, version, rest[0])
     if kind is None or len(rest) > 3 or (namespace is not None and not kind.namespaced):
         raise no_such_path()
-    name, subresource = (rest[1:] + ["", ""])[:2]
+    name, subresource = ([*rest[1:], "", ""])[:2]
     if name and kind.namespaced and namespace is None:
         raise no_such_path()
     return Target(kind, namespace if kind.namespaced else "", name, subresource)

@@ -88,7 +88,9 @@ def _container(container: Object, at: str, volumes: set[Any]) -> Iterator[FieldE
             yield required_value(f"{at}.env[{position}].name")
     for position, mount in enumerate(container.get("volumeMounts") or ()):
         if mount.get("name") not in volumes:
-            yield FieldError(f"{at}.volumeMounts[{position}].name", "FieldValueNotFound", f'Not found: "{mount.get("name", "")}"')
+            yield FieldError(
+                f"{at}.volumeMounts[{position}].name", "FieldValueNotFound", f'Not found: "{mount.get("name", "")}"'
+            )
 
 
 def _port(value: Any, path: str) -> Iterator[FieldError]:
@@ -157,7 +159,11 @@ def _definition(obj: Object, old: Object | None) -> Iterator[FieldError]:
         yield invalid_value("metadata.name", obj["metadata"].get("name"), 'must be spec.names.plural+"."+spec.group')
     versions = spec.get("versions") or []
     if sum(bool(version.get("storage")) for version in versions) != 1:
-        yield invalid_value("spec.versions", [v.get("name") for v in versions], "must have exactly one version marked as storage version")
+        yield invalid_value(
+            "spec.versions",
+            [v.get("name") for v in versions],
+            "must have exactly one version marked as storage version",
+        )
     for position, version in enumerate(versions):
         if not (version.get("schema") or {}).get("openAPIV3Schema"):
             yield required_value(f"spec.versions[{position}].schema.openAPIV3Schema", "schemas are required")

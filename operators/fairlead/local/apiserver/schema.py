@@ -96,7 +96,7 @@ def builtin(name: str) -> Schema:
         return Schema({"type": "quantity"}, structural=False)
     if name.startswith(JSON_SCHEMA_OR) and "properties" not in raw:
         return ANY
-    if name.endswith(".FieldsV1") or name.endswith(".RawExtension"):
+    if name.endswith((".FieldsV1", ".RawExtension")):
         return Schema({"type": "object", "x-kubernetes-preserve-unknown-fields": True}, structural=False)
     if name.endswith(".IntOrString"):
         return Schema({"x-kubernetes-int-or-string": True}, structural=False)
@@ -111,8 +111,6 @@ def compiled(raw: dict[str, Any], structural: bool) -> Schema:
     target = builtin(reference.removeprefix(PREFIX))
     beside = {key: value for key, value in raw.items() if key.startswith("x-kubernetes-patch")}
     return Schema({**target.raw, **beside}, structural=structural) if beside else target
-
-
 
 
 def of_custom(raw: dict[str, Any]) -> Schema:

@@ -82,7 +82,7 @@ def _documents(file: Path) -> list[Any]:
         return [orjson.loads(file.read_bytes())]
     import yaml
 
-    return list(yaml.load_all(file.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))  # noqa: S506
+    return list(yaml.load_all(file.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -114,8 +114,10 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(who.certificate, who.key)
 
-    def make_request(*parts: Any) -> web.BaseRequest:
-        return web.BaseRequest(*parts, asyncio.get_running_loop(), client_max_size=LARGEST_BODY)
+    loop = asyncio.get_running_loop()
+
+    def make_request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+        return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=LARGEST_BODY)
 
     web_server = web.Server(server.handle, request_factory=make_request, access_log=None, handler_cancellation=True)
     runner = web.ServerRunner(web_server)

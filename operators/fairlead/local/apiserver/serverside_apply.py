@@ -18,6 +18,9 @@ from .schema import Schema
 
 Object = dict[str, Any]
 
+KUBECTL = "kubectl"
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
 UNOWNED: FieldSet = {
     "f:apiVersion": {},
     "f:kind": {},
@@ -59,7 +62,10 @@ def managers_of(obj: Object) -> Managers:
     found: Managers = {}
     for entry in obj.get("metadata", {}).get("managedFields", ()):
         writer = Writer(
-            entry.get("manager", ""), entry.get("operation", ""), entry.get("apiVersion", ""), entry.get("subresource", "")
+            entry.get("manager", ""),
+            entry.get("operation", ""),
+            entry.get("apiVersion", ""),
+            entry.get("subresource", ""),
         )
         found[writer] = Entry(entry.get("fieldsV1", {}), entry.get("time"))
     return found
@@ -109,8 +115,8 @@ def difference(old: Any, new: Any, schema: Schema) -> Difference:
                 found.changed[key] = _appeared(key, item, child)
     for key, (item, child) in before.items():
         if key not in after:
-            inner = field_set(item, child) if granular(item, child) else {}
-            found.removed[key] = {".": {}, **inner} if inner else {}
+            below = field_set(item, child) if granular(item, child) else {}
+            found.removed[key] = {".": {}, **below} if below else {}
     return found
 
 
@@ -179,15 +185,16 @@ def apply(live: Object | None, wanted: Object, schema: Schema, writer: Writer, *
     managers = managers_of(live or {})
     wanted = _without_managers(wanted)
     fields = subtract(field_set(wanted, schema), UNOWNED)
-    merged = merge(base, wanted, schema)
+    merged: Object = merge(base, wanted, schema)
     changed = difference(base, merged, schema).changed
+    handed_over = _last_applied(base, schema) if writer.manager == KUBECTL else {}
     conflicts: list[tuple[str, str]] = []
     others: FieldSet = {}
     for other, entry in managers.items():
         if other == writer:
             continue
         lost = intersect(entry.fields, intersect(changed, fields))
-        if lost and force:
+        if lost and (force or not subtract(lost, handed_over)):
             entry.fields = subtract(entry.fields, lost)
         else:
             conflicts.extend((other.printed(), path) for path in sorted(paths(lost)))
@@ -203,6 +210,16 @@ def apply(live: Object | None, wanted: Object, schema: Schema, writer: Writer, *
     merged["metadata"] = dict(merged["metadata"])
     store_managers(merged, managers)
     return merged
+
+
+def _last_applied(live: Object, schema: Schema) -> FieldSet:
+    """What client-side `kubectl apply` wrote: its own server-side apply does not conflict with that."""
+    text = (live.get("metadata", {}).get("annotations") or {}).get(LAST_APPLIED)
+    try:
+        wanted = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return field_set(wanted, schema) if isinstance(wanted, dict) else {}
 
 
 def track(old: Object, new: Object, schema: Schema, writer: Writer, *, now: str) -> None:

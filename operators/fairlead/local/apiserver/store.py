@@ -190,4 +190,12 @@ class Store:
 def stored(key: Key, obj: dict[str, Any], raw: bytes) -> Stored:
     metadata = obj["metadata"]
     owners = tuple(o["uid"] for o in metadata.get("ownerReferences", ()))
-    return Stored(key, int(metadata.get("resourceVersion", 0)), metadata["uid"], raw, metadata.get("labels") or {}, owners, "deletionTimestamp" in metadata)
+    return Stored(
+        key,
+        int(metadata.get("resourceVersion", 0)),
+        metadata["uid"],
+        raw,
+        metadata.get("labels") or {},
+        owners,
+        "deletionTimestamp" in metadata,
+    )

@@ -14,9 +14,7 @@ from .durations import since
 from .jsonpath import compile_path
 from .kinds import Column, Kind
 
-NAME = Column(
-    "Name", "string", ".metadata.name", "Name must be unique within a namespace.", format="name"
-)
+NAME = Column("Name", "string", ".metadata.name", "Name must be unique within a namespace.", format="name")
 AGE = Column("Age", "date", ".metadata.creationTimestamp", "CreationTimestamp is when this object was created.")
 
 
@@ -29,7 +27,13 @@ def columns(kind: Kind) -> Sequence[Column]:
 
 
 def table(
-    kind: Kind, objects: Iterable[dict[str, Any]], now: float, *, version: str, include: str = "Metadata", headers: bool = True
+    kind: Kind,
+    objects: Iterable[dict[str, Any]],
+    now: float,
+    *,
+    version: str,
+    include: str = "Metadata",
+    headers: bool = True,
 ) -> dict[str, Any]:
     """The Table. `include` says how much of each object goes with its row: None, Metadata or Object."""
     definition = BUILTIN.get(kind.storage) or _custom(kind)

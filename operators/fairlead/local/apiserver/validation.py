@@ -122,7 +122,9 @@ def decode(value: Any, schema: Schema, kind: str, version: str) -> None:
 
     def check(node: Any, node_schema: Schema, path: str) -> None:
         if not has_type(node, node_schema.kind):
-            found = {"object": "object", "integer": "number"}.get(json_type(node), json_type(node)).replace("boolean", "bool")
+            found = {"object": "object", "integer": "number"}.get(json_type(node), json_type(node)).replace(
+                "boolean", "bool"
+            )
             wanted = node_schema.raw.get("format") if node_schema.kind in ("integer", "string") else None
             target = wanted or _GO_TYPES.get(node_schema.kind, node_schema.kind)
             raise errors.bad_request(
@@ -144,7 +146,9 @@ def decode(value: Any, schema: Schema, kind: str, version: str) -> None:
 
 def unknown_fields_error(kind: str, version: str, unknown: list[str]) -> StatusError:
     names = ", ".join(f'unknown field "{field}"' for field in sorted(unknown))
-    return errors.bad_request(f'{kind} in version "{version}" cannot be handled as a {kind}: strict decoding error: {names}')
+    return errors.bad_request(
+        f'{kind} in version "{version}" cannot be handled as a {kind}: strict decoding error: {names}'
+    )
 
 
 # --- Custom kinds: structural validation ------------------------------------------------------------------------
@@ -155,7 +159,9 @@ def validate(value: Any, schema: Schema, path: str) -> Iterator[FieldError]:
     if value is None and schema.raw.get("nullable"):
         return
     if not has_type(value, schema.kind):
-        yield errors.wrong_type(path, json_type(value), {"int-or-string": "integer,string"}.get(schema.kind, schema.kind))
+        yield errors.wrong_type(
+            path, json_type(value), {"int-or-string": "integer,string"}.get(schema.kind, schema.kind)
+        )
         return
     supported = schema.raw.get("enum")
     if supported is not None and value not in supported:
@@ -215,7 +221,9 @@ def _string(value: str, raw: dict[str, Any], path: str) -> Iterator[FieldError]:
         yield errors.invalid_value(path, value, f"{path} in body should match '{pattern}'")
     known_format = _FORMATS.get(raw.get("format", ""))
     if known_format is not None and not known_format.match(value):
-        yield errors.invalid_value(path, value, f"{path} in body must be of type {raw['format']}: {errors.shown(value)}")
+        yield errors.invalid_value(
+            path, value, f"{path} in body must be of type {raw['format']}: {errors.shown(value)}"
+        )
 
 
 def _number(value: float, raw: dict[str, Any], path: str) -> Iterator[FieldError]:
@@ -234,9 +242,9 @@ def _combined(value: Any, raw: dict[str, Any], path: str) -> Iterator[FieldError
     """allOf, anyOf, oneOf and not."""
     for part in raw.get("allOf", ()):
         yield from validate(value, _part(part), path)
-    if "anyOf" in raw and raw.get("x-kubernetes-int-or-string") is not True:
-        if not any(_fits(value, part, path) for part in raw["anyOf"]):
-            yield errors.invalid_value(path, json_type(value), "must validate at least one schema (anyOf)")
+    any_of = raw.get("anyOf") if raw.get("x-kubernetes-int-or-string") is not True else None
+    if any_of is not None and not any(_fits(value, part, path) for part in any_of):
+        yield errors.invalid_value(path, json_type(value), "must validate at least one schema (anyOf)")
     if "oneOf" in raw and sum(_fits(value, part, path) for part in raw["oneOf"]) != 1:
         yield errors.invalid_value(path, json_type(value), "must validate one and only one schema (oneOf)")
     if "not" in raw and _fits(value, raw["not"], path):
@@ -278,7 +286,11 @@ def validate_name(name: str, rule: str, path: str = "metadata.name") -> Iterator
         yield errors.invalid_value(path, name, f"must be no more than {limit} characters")
     if not re.fullmatch(pattern, name):
         marks = "'-' or '.'" if rule == "subdomain" else "'-'"
-        begin = f"start and end with {starts}" if rule != "service" else f"start with {starts}, and end with an alphanumeric character"
+        begin = (
+            f"start and end with {starts}"
+            if rule != "service"
+            else f"start with {starts}, and end with an alphanumeric character"
+        )
         yield errors.invalid_value(
             path,
             name,
