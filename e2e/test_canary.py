@@ -151,7 +151,8 @@ def test_named_canaries_split_and_are_promoted_by_name(
         assert_within_binomial_band(*load.answers.share(2, since), 0.2)
         assert_within_binomial_band(*load.answers.share(3, since), 0.3)
 
-        promoted = sklearn(name, cluster.model_uri(models["v2"]), name="two")
+        promoted = sklearn(name, cluster.model_uri(models["v2"]))
+        promoted["spec"]["predictor"]["name"] = "two"
         cluster.kubectl("replace", "-n", namespace, "-f", "-", stdin=json.dumps(promoted))
         cluster.eventually(namespace, name, lambda s: list(percents(s).values()) == [100], "promoted by name")
         cluster.wait_ready(namespace, name)
