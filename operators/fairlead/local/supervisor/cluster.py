@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 API_SERVER_PATIENCE = 20.0
 """Seconds that the API server may take to start."""
 LOOK_EVERY = 0.005
-POD_GRACE = 3.0
+POD_GRACE = 2.0
 """Seconds that pods get to finish their requests when the cluster ends, whatever their manifests grant."""
 CHILD_GRACE = 2.0
 

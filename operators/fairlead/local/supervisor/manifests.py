@@ -64,7 +64,7 @@ async def apply(client: Client, objects: Iterable[Object]) -> list[Object]:
             resource = resource_for(obj["apiVersion"], obj["kind"])
             if resource.namespaced:
                 obj = {**obj, "metadata": {"namespace": "default", **(obj.get("metadata") or {})}}
-            applied.append(await client.apply(resource, obj, field_manager=FIELD_MANAGER))
+            applied.append(await client.apply(resource, obj, field_manager=FIELD_MANAGER, strict=True))
         except (ApiError, LookupError, ValueError) as error:
             what = f"{obj['kind']} {(obj.get('metadata') or {}).get('name', '(no name)')}"
             message = error.message if isinstance(error, ApiError) else str(error)
