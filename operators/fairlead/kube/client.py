@@ -161,8 +161,12 @@ class Client:
         force: bool = True,
         subresource: str | None = None,
         dry_run: bool = False,
+        strict: bool = False,
     ) -> Object:
-        """Server-side apply: makes the object, or makes the given fields so and those we no longer give disappear."""
+        """Server-side apply: makes the object, or makes the given fields so and those we no longer give disappear.
+
+        `strict` refuses fields that the kind does not have, as kubectl does, instead of dropping them.
+        """
         namespace, name = _place(resource, obj)
         body = {"apiVersion": resource.api_version, "kind": resource.kind, **obj}
         return await self._call(
@@ -173,6 +177,7 @@ class Client:
                 "fieldManager": field_manager,
                 "force": "true" if force else "false",
                 **({"dryRun": "All"} if dry_run else {}),
+                **({"fieldValidation": "Strict"} if strict else {}),
             },
             body=body,
             content_type=APPLY,
