@@ -14,11 +14,19 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Runs the command in sys.argv. Exit codes: 0 done, 1 it failed, 2 it was called wrongly."""
-    from fairlead.cli.app import command
+    """Runs the command in sys.argv. Exit codes: 0 done, 1 it failed, 2 it was called wrongly, 130 Ctrl-C."""
+    try:
+        _run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _run() -> None:
     from fairlead.cli.errors import explained
 
     try:
+        from fairlead.cli.app import command
+
         command(prog_name="fairlead")
     except Exception as error:
         if os.environ.get(DEBUG_VARIABLE):
