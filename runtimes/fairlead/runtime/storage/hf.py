@@ -1,0 +1,77 @@
+"""`hf://owner/model[:revision]`: a repository of the Hugging Face Hub, or of a mirror of it (HF_ENDPOINT)."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from fairlead.runtime.storage.base import FetchOptions, Provider
+from fairlead.runtime.storage.credentials import effective
+from fairlead.runtime.storage.errors import StorageError, TransientError
+
+
+class HfProvider(Provider):
+    def __init__(self, uri: str, options: FetchOptions) -> None:
+        super().__init__(uri, options)
+        owner, slash, rest = uri.removeprefix("hf://").partition("/")
+        name, _, revision = rest.replace("@", ":").partition(":")
+        if not owner or not slash or not name or "/" in name:
+            raise StorageError(uri, "it names no repository", "write hf://owner/model or hf://owner/model:revision")
+        self.repository = f"{owner}/{name}"
+        self.revision = revision or None
+        self._commit = ""
+
+    def identity(self) -> str:
+        """The commit that the revision stands for now."""
+        hub = self._hub()
+        try:
+            self._commit = str(hub.HfApi(**self._access()).model_info(self.repository, revision=self.revision).sha)
+        except Exception as error:
+            raise self._translated(error) from error
+        return self._commit
+
+    def download(self, directory: Path) -> None:
+        hub = self._hub()
+        try:
+            # Its own state, with which it resumes, goes to .cache below the directory, and away at the end.
+            hub.snapshot_download(self.repository, revision=self._commit, local_dir=directory, **self._access())
+        except Exception as error:
+            raise self._translated(error) from error
+        shutil.rmtree(directory / ".cache", ignore_errors=True)
+
+    def _hub(self) -> Any:
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+        try:
+            return importlib.import_module("huggingface_hub")
+        except ModuleNotFoundError as error:
+            raise StorageError(self.uri, "huggingface_hub is not installed", "pip install 'fairlead[hf]'") from error
+
+    def _access(self) -> dict[str, Any]:
+        env = effective(self.options.environment)
+        # False: not even a token that lies in a home directory.
+        return {"token": env.get("HF_TOKEN") or False, "endpoint": env.get("HF_ENDPOINT") or None}
+
+    def _translated(self, error: Exception) -> Exception:
+        names = {kind.__name__ for kind in type(error).__mro__}
+        text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if "RevisionNotFoundError" in names:
+            return StorageError(
+                self.uri, f"not found: {self.repository} has no revision {self.revision!r}", "check the revision"
+            )
+        if "GatedRepoError" in names:
+            return StorageError(
+                self.uri, f"forbidden: {self.repository} is gated", "accept its terms and give HF_TOKEN in a Secret"
+            )
+        if "RepositoryNotFoundError" in names:
+            return StorageError(
+                self.uri,
+                f"not found: there is no {self.repository}, or it is private",
+                "check the name; for a private one give HF_TOKEN in a Secret",
+            )
+        if "OSError" in names and isinstance(error, OSError) and error.filename:
+            return error
+        return TransientError(self.uri, text)
