@@ -117,7 +117,8 @@ def pod_template(source: PodSource, settings: Settings) -> Open:
         security=main.get("securityContext"),
     )
     env = [*stored.env, *([{"name": names.ALLOW_PICKLE_ENV, "value": "true"}] if source.allow_pickle else [])]
-    main = merged(main, {"env": env, "volumeMounts": list(stored.mounts)} if env or stored.mounts else {})
+    added = {"env": env, "volumeMounts": list(stored.mounts)}
+    main = merged(main, {field: entries for field, entries in added.items() if entries})
     if source.kind == "transformer":
         main = _with_transformer_args(main, source.isvc, settings)
     main = _with_defaults(main, f"/v2/models/{source.isvc.metadata.name}/ready" if by_runtime else None)

@@ -1,0 +1,160 @@
+"""The InferenceService controller against a real API server: what it applies is accepted, and applied once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fairlead.controllers.inferenceservice.gateways import Answer
+from fairlead.controllers.inferenceservice.settings import Settings
+from fairlead.controllers.wiring import inference_service_controller
+from fairlead.kube.client import Client
+from fairlead.kube.events import Events
+from fairlead.kube.manager import Manager
+from fairlead.kube.objects import Key, Object
+from fairlead.kube.resources import (
+    CLUSTER_SERVING_RUNTIMES,
+    CUSTOM_RESOURCE_DEFINITIONS,
+    DEPLOYMENTS,
+    EVENTS,
+    HORIZONTAL_POD_AUTOSCALERS,
+    INFERENCE_SERVICES,
+    SERVICES,
+    Resource,
+)
+
+MANIFESTS = Path(__file__).parents[2] / "manifests"
+
+
+class NoGateways:
+    async def ask(self, key: Key) -> Sequence[Answer]:
+        return ()
+
+
+class CountingClient(Client):
+    """Remembers what was applied."""
+
+    applied: list[str]
+
+    async def apply(self, resource: Resource, obj: Mapping[str, Any], **options: Any) -> Object:
+        self.applied.append(f"{resource.kind} {obj['metadata']['name']}")
+        return await super().apply(resource, obj, **options)
+
+
+@pytest.fixture
+async def operator(client: Client, namespace: str) -> AsyncIterator[CountingClient]:
+    """The controller at work in the test's namespace, with a node that makes every Deployment ready."""
+    for path in sorted((MANIFESTS / "crds").glob("*.yaml")) + sorted((MANIFESTS / "runtimes").glob("*.yaml")):
+        for obj in yaml.safe_load_all(path.read_text()):
+            crd = obj["kind"] == "CustomResourceDefinition"
+            resource = CUSTOM_RESOURCE_DEFINITIONS if crd else CLUSTER_SERVING_RUNTIMES
+            await eventually(lambda obj=obj, resource=resource: client.apply(resource, obj, field_manager="test"))
+    await eventually(lambda: client.list(INFERENCE_SERVICES, namespace))
+    counting = CountingClient(client._transport.connection)
+    counting.applied = []
+    manager = Manager(counting, address=("127.0.0.1", 0))
+    settings = Settings(prune_grace=0.1)
+    events = Events(counting, "fairlead-operator")
+    manager.add(inference_service_controller(manager, counting, NoGateways(), events, settings, namespace=namespace))
+    tasks = [asyncio.create_task(manager.run()), asyncio.create_task(node(client, namespace))]
+    yield counting
+    manager.stop()
+    await tasks[0]
+    tasks[1].cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await events.close()
+    await counting.close()
+
+
+async def node(client: Client, namespace: str) -> None:
+    """Makes every Deployment's pods ready at once."""
+    while True:
+        for deployment in (await client.list(DEPLOYMENTS, namespace)).items:
+            generation, replicas = deployment["metadata"]["generation"], deployment["spec"]["replicas"]
+            if deployment.get("status", {}).get("observedGeneration") != generation:
+                counts = dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas", "readyReplicas"), replicas)
+                status = {"status": {"observedGeneration": generation, **counts}}
+                await client.patch(DEPLOYMENTS, deployment["metadata"]["name"], status, namespace, subresource="status")
+        await asyncio.sleep(0.05)
+
+
+async def eventually(call: Callable[[], Awaitable[Any]], seconds: float = 15) -> Any:
+    """The result of the call, as soon as it neither raises nor is false."""
+    async with asyncio.timeout(seconds):
+        while True:
+            try:
+                if (found := await call()) is not False:
+                    return found
+            except Exception as error:
+                if not hasattr(error, "status"):
+                    raise
+            await asyncio.sleep(0.05)
+
+
+def isvc(namespace: str, uri: str, **predictor: Any) -> Object:
+    model = {"modelFormat": {"name": "sklearn"}, "storageUri": uri, "resources": {"limits": {"cpu": "1000m"}}}
+    transformer = {"containers": [{"image": "acme/tokens:1", "resources": {"requests": {"cpu": "0.5"}}}]}
+    return {
+        "metadata": {"name": "iris", "namespace": namespace, "labels": {"team": "a"}},
+        "spec": {"predictor": {"model": model, **predictor}, "transformer": transformer},
+    }
+
+
+async def settled(client: Client, namespace: str, traffic: Mapping[str, int]) -> Object:
+    """The service, once it is ready with this traffic and only these predictor workloads are left."""
+
+    async def there() -> Object | bool:
+        found = await client.get(INFERENCE_SERVICES, "iris", namespace)
+        status = found.get("status", {})
+        ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", ()))
+        items = status.get("components", {}).get("predictor", {}).get("traffic", ())
+        deployments = await client.list(DEPLOYMENTS, namespace, labels="component=predictor")
+        done = (
+            ready
+            and {t["serviceName"]: t["percent"] for t in items} == traffic
+            and {d["metadata"]["name"] for d in deployments.items} == traffic.keys()
+            and status["observedGeneration"] == found["metadata"]["generation"]
+        )
+        return found if done else False
+
+    found: Object = await eventually(there)
+    return found
+
+
+async def test_a_canarys_life_on_a_real_api_server(operator: CountingClient, namespace: str) -> None:
+    async def apply(obj: Object) -> None:
+        await super(CountingClient, operator).apply(INFERENCE_SERVICES, obj, field_manager="user")
+
+    await apply(isvc(namespace, "file:///v1", minReplicas=2, maxReplicas=4, scaleMetric="cpu"))
+    await settled(operator, namespace, {"iris-predictor": 100})
+    hpa = await operator.get(HORIZONTAL_POD_AUTOSCALERS, "iris-predictor", namespace)
+    assert hpa["spec"]["maxReplicas"] == 4
+
+    await apply(isvc(namespace, "file:///v2", canaryTrafficPercent=20))
+    await settled(operator, namespace, {"iris-predictor-00002": 20, "iris-predictor": 80})
+    await apply(isvc(namespace, "file:///v2"))
+    found = await settled(operator, namespace, {"iris-predictor-00002": 100})
+    assert found["status"]["components"]["predictor"]["previousRolledoutRevision"] == "iris-predictor-00001"
+
+    async def address_moved() -> bool:
+        service = await operator.get(SERVICES, "iris-predictor", namespace)
+        labels, selector = service["metadata"]["labels"], service["spec"]["selector"]
+        return selector == {"app": "isvc.iris-predictor-00002"} and "fairlead.dev/workload" not in labels
+
+    await eventually(address_moved)
+
+    applied = len(operator.applied)
+    await operator.patch(INFERENCE_SERVICES, "iris", {"spec": {"predictor": {"timeout": 30}}}, namespace)
+    await settled(operator, namespace, {"iris-predictor-00002": 100})
+    assert operator.applied[applied:] == ["Service iris-predictor-00002"], "what holds is not applied again"
+
+    async def told() -> bool:
+        events = (await operator.list(EVENTS, namespace)).items
+        return {"RevisionCreated", "RolledOut", "Pruned", "Ready"} <= {event["reason"] for event in events}
+
+    await eventually(told)
