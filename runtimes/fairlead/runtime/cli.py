@@ -31,7 +31,8 @@ def serve(argv: Sequence[str]) -> int:
     what, flags = argv[0], list(argv[1:])
     if Path(what).exists():
         path = Path(what).resolve()
-        flags = [*_named(flags, path.stem), "--model_dir", str(path)]
+        place = "--model_class" if path.suffix == ".py" else "--model_dir"
+        flags = [*_named(flags, path.stem), place, str(path)]
     elif ":" in what:
         if "" not in sys.path:
             sys.path.insert(0, "")  # a class in the current directory, as with python -m

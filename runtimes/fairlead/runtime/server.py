@@ -11,7 +11,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,13 +41,11 @@ class Listeners:
         return int(self.http.getsockname()[1])
 
 
-def listen(settings: Settings, *, shared: bool = False) -> Listeners:
-    """Bind the HTTP port; with `shared`, so that other processes may bind it too. OSError names the port."""
+def listen(settings: Settings) -> Listeners:
+    """Bind the HTTP port. OSError names it."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if shared:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         sock.bind((settings.host, settings.http_port))
         # Listening at once: a connection that comes before the server is up waits in the backlog, and is not refused.
@@ -72,10 +70,17 @@ class ModelServer:
     """Doors over a repository, from start to the end of the drain."""
 
     def __init__(
-        self, settings: Settings, repository: Repository, listeners: Listeners, *, shared: bool = False
+        self,
+        settings: Settings,
+        repository: Repository,
+        listeners: Listeners,
+        *,
+        siblings: Callable[[], Awaitable[list[Any]]] | None = None,
     ) -> None:
+        """`siblings` gives the metrics of the other processes that share the ports."""
         self._settings = settings
         self._listeners = listeners
+        self._shared = siblings is not None
         self.repository = repository
         limits = Limits(max_body=settings.max_body)
         self.http = HttpDoor(
@@ -83,10 +88,13 @@ class ModelServer:
             limits=limits,
             access_log=AccessLog() if settings.access_log else None,
             tracer=Tracer.configured(),
+            siblings=siblings,
         )
         self.grpc = None
         if listeners.grpc is not None:
-            self.grpc = GrpcDoor(repository, listeners.grpc, limits=limits, front=settings.grpc_front, shared=shared)
+            self.grpc = GrpcDoor(
+                repository, listeners.grpc, limits=limits, front=settings.grpc_front, shared=self._shared
+            )
         self._uvicorn = _Uvicorn(
             uvicorn.Config(
                 self.http,
@@ -108,33 +116,44 @@ class ModelServer:
 
     async def run(self, names: Sequence[str]) -> None:
         """Serve the models until `stop`. Raises LoadError if one of them cannot be loaded."""
+        if self._shared:
+            # The others answer meanwhile; what this process accepted now would be told that its model is not ready.
+            await self._load(names)
         serving = asyncio.create_task(self._uvicorn.serve(sockets=[self._listeners.http]))
+        stopping = asyncio.create_task(self._stop.wait())
         try:
-            # Loading goes first: it has threads to start, and the doors only listen meanwhile.
-            loading = asyncio.gather(*(self.repository.load(name) for name in names))
-            if self.grpc is not None:
-                await self.grpc.start()
-            stopping = asyncio.create_task(self._stop.wait())
+            loading = asyncio.create_task(self._open(names))
             waited: set[asyncio.Future[Any]] = {loading, stopping, serving}
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             if loading.done():
                 loading.result()
-                if self.grpc is not None:
-                    await self.grpc.serving(True)
-                while not self._uvicorn.started:  # noqa: ASYNC110 - a few turns of the loop, if any
-                    await asyncio.sleep(0.001)
-                self.ready.set()
-                log.info("ready: %s", ", ".join(names))
                 await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
             else:
                 loading.cancel()
-            stopping.cancel()
             await self._drain()
         finally:
+            stopping.cancel()
             self._uvicorn.should_exit = True
             await serving
             if self.grpc is not None:
                 await self.grpc.stop(0)
+
+    async def _open(self, names: Sequence[str]) -> None:
+        """From the HTTP port open, which answers liveness, to all that was asked for."""
+        loading = asyncio.ensure_future(self._load(names))
+        if self.grpc is not None:
+            await self.grpc.start()
+        await loading
+        if self.grpc is not None:
+            await self.grpc.serving(True)
+        while not self._uvicorn.started:  # noqa: ASYNC110 - a few turns of the loop, if any
+            await asyncio.sleep(0.001)
+        self.ready.set()
+        log.info("ready: %s", ", ".join(names))
+
+    async def _load(self, names: Sequence[str]) -> None:
+        missing = [name for name in names if name not in self.repository.runners]
+        await asyncio.gather(*(self.repository.load(name) for name in missing))
 
     def stop(self, *, at_once: bool = False) -> None:
         """Begin the drain; `at_once` skips the time in which new requests are still taken."""

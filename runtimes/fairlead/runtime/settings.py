@@ -28,7 +28,7 @@ class Settings:
     storage_uri: str | None = None
     """Where to fetch the model from into `model_dir`; None: it lies there."""
     model_class: str | None = None
-    """`package.module:Class`, or the path of a Python file and `:Class`, to serve without a model file."""
+    """`package.module:Class` or a Python file, to serve it; or the torch.nn.Module that weights are for."""
     repository_dir: Path | None = None
     """A directory with a model in each subdirectory, loaded by the repository API; all of them at start."""
     host: str = "0.0.0.0"
@@ -128,7 +128,7 @@ def _model_flags(parser: argparse.ArgumentParser, environment: Mapping[str, str]
         default=environment.get(STORAGE_URI_ENV) or None,
         help=f"fetch the model from here [{STORAGE_URI_ENV}]",
     )
-    group.add_argument("--model_class", default=None, help="MODULE:CLASS or FILE.py:CLASS to serve")
+    group.add_argument("--model_class", default=None, help="MODULE:CLASS or FILE.py to serve")
     group.add_argument(
         "--model_repository", type=Path, default=None, help="a directory with a model in each subdirectory"
     )

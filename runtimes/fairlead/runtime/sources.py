@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from fairlead.runtime.errors import LoadError
@@ -39,15 +40,21 @@ class Source:
 
     def __init__(self, settings: Settings, environment: Mapping[str, str] = os.environ) -> None:
         self._settings = settings
+        self._path: Path | None = None
         self._fetch: Fetch | None = None
         if settings.storage_uri:
             self._fetch = Fetch(settings.storage_uri, settings.model_dir)
             _preload(settings.storage_uri, environment)
 
+    def fetched(self) -> Path:
+        """Where the model's files are. Blocks until they are there. Raises LoadError."""
+        if self._path is None:
+            self._path = self._fetch.result() if self._fetch is not None else self._settings.model_dir
+        return self._path
+
     def __call__(self) -> Model:
         """The model, not loaded yet. Blocks until it is fetched. Raises LoadError."""
-        path = self._fetch.result() if self._fetch is not None else self._settings.model_dir
-        return open_model(path, self._settings.model_name, self._settings)
+        return open_model(self.fetched(), self._settings.model_name, self._settings)
 
 
 class Fetch:
@@ -94,8 +101,15 @@ def _preload(uri: str, environment: Mapping[str, str]) -> None:
 
 
 def open_model(path: Path, name: str, settings: Settings) -> Model:
-    """The framework's model for what lies at `path`, or the class that the settings name."""
-    from fairlead.runtime.frameworks import LoadOptions, load
+    """The class that the settings name, or the framework's model for what lies at `path`."""
+    from fairlead.runtime.frameworks import LoadOptions, custom, load
+
+    if settings.model_class is not None:
+        if settings.model_class.endswith(".py"):
+            return custom.from_file(Path(settings.model_class), name)
+        target = custom.resolve(settings.model_class)
+        if not _takes_weights(target):
+            return custom.as_model(target, name)
 
     options = LoadOptions.from_environment()
     if settings.allow_pickle is not None:
@@ -105,6 +119,11 @@ def open_model(path: Path, name: str, settings: Settings) -> Model:
     if settings.model_class is not None:
         options = dataclasses.replace(options, model_class=settings.model_class)
     return load(path, name, options)
+
+
+def _takes_weights(target: Any) -> bool:
+    """A torch.nn.Module: no model by itself, but the class that weights in the model's directory are for."""
+    return isinstance(target, type) and any(base.__module__ == "torch.nn.modules.module" for base in target.__mro__)
 
 
 def directory_of_models(settings: Settings, name: str) -> ModelFactory | None:

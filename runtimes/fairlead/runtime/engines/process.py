@@ -1,12 +1,15 @@
-"""Engine `process`: the server in this process, or in N processes that share the ports (SO_REUSEPORT)."""
+"""Engine `process`: the server in this process, or in N processes that share the ports."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
+from dataclasses import replace
 
+from fairlead.runtime.engines import workers
 from fairlead.runtime.engines.base import Engine
-from fairlead.runtime.repository import Repository
-from fairlead.runtime.server import ModelServer, handle_signals, listen
+from fairlead.runtime.repository import ModelFactory, Repository
+from fairlead.runtime.server import Listeners, ModelServer, handle_signals, listen
 from fairlead.runtime.settings import Settings
 from fairlead.runtime.sources import Source, directory_of_models, models_in
 
@@ -15,32 +18,46 @@ class ProcessEngine(Engine):
     name = "process"
 
     def run(self, settings: Settings) -> None:
+        if settings.workers > 1:
+            run_workers(settings)
+            return
         source = Source(settings)
+        listeners = listen(settings)
         with asyncio.Runner(loop_factory=event_loop) as runner:
-            runner.run(_serve(settings, source))
+            runner.run(serve(settings, source, listeners))
 
 
-def event_loop() -> asyncio.AbstractEventLoop:
-    """uvloop's where it is installed."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    return loop
+def run_workers(settings: Settings) -> None:
+    """N processes. The model is fetched once, before they are forked."""
+    settings = replace(settings, grpc_port=None if settings.grpc_port is None else shared_port(settings))
+    source = Source(settings)
+    source.fetched()
+    listeners = listen(settings)
+
+    def work(siblings: workers.Siblings) -> None:
+        with asyncio.Runner(loop_factory=event_loop) as runner:
+            runner.run(serve(settings, source, listeners, siblings))
+
+    workers.run(settings.workers, work)
 
 
-async def _serve(settings: Settings, source: Source) -> None:
+async def serve(
+    settings: Settings, source: Source, listeners: Listeners, siblings: workers.Siblings | None = None
+) -> None:
+    """Serve the settings' models until a signal comes."""
     repository, names = repository_for(settings, source)
-    server = ModelServer(settings, repository, listen(settings))
+    server = ModelServer(settings, repository, listeners, siblings=None if siblings is None else siblings.snapshots)
     handle_signals(server)
+    metrics = await siblings.serve(repository.metrics.snapshot) if siblings is not None else None
     try:
         await server.run(names)
     finally:
+        if metrics is not None:
+            metrics.close()
         await repository.close()
 
 
-def repository_for(settings: Settings, source: Source) -> tuple[Repository, list[str]]:
+def repository_for(settings: Settings, source: ModelFactory) -> tuple[Repository, list[str]]:
     """The repository, and the names to load at start."""
     repository = Repository(
         max_batch_size=settings.max_batch_size,
@@ -51,3 +68,23 @@ def repository_for(settings: Settings, source: Source) -> tuple[Repository, list
         return repository, models_in(settings.repository_dir)
     repository.add(settings.model_name, source)
     return repository, [settings.model_name]
+
+
+def shared_port(settings: Settings) -> int:
+    """The gRPC port if it is given, else a free one that several processes can bind."""
+    if settings.grpc_port:
+        return settings.grpc_port
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind((settings.host, 0))
+        return int(sock.getsockname()[1])
+
+
+def event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
