@@ -1,0 +1,258 @@
+"""The same behaviour from every engine: real servers, in processes of their own, started as a pod starts them."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc
+import tritonclient.http
+from tests.runtime.engines.models import expected
+
+START_SECONDS = 90
+PIXELS = np.random.default_rng(1).integers(0, 17, size=(5, 64)).astype(np.float64)
+ENGINES = {
+    "process": ["--engine", "process"],
+    "process, 2 workers": ["--engine", "process", "--workers", "2"],
+    "ray, 2 replicas": ["--engine", "ray", "--workers", "2"],
+}
+
+
+@dataclass
+class Pod:
+    process: subprocess.Popen[bytes]
+    http_port: int
+    grpc_port: int
+    log: Path
+
+    def post(self, path: str, body: object) -> tuple[int, dict]:
+        return call(self.http_port, "POST", path, json.dumps(body).encode())
+
+    def ready(self) -> bool:
+        try:
+            return call(self.http_port, "GET", "/v2/health/ready")[0] == 200
+        except (OSError, http.client.HTTPException, ValueError):
+            return False
+
+
+def call(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, dict]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request(method, path, body)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+    finally:
+        connection.close()
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def start(directory: Path, model_class: str, *flags: str) -> Pod:
+    ports = free_port(), free_port()
+    log = directory / "log"
+    command = [sys.executable, "-m", "fairlead.runtime", "--model_name", "digits", "--model_class", model_class]
+    command += ["--host", "127.0.0.1", "--http_port", str(ports[0]), "--grpc_port", str(ports[1]), *flags]
+    command += ["--model_dir", str(directory), "--drain_seconds", "0.1"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
+    return Pod(process, *ports, log)
+
+
+def wait_ready(pod: Pod) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not pod.ready():
+        assert pod.process.poll() is None, pod.log.read_text()[-3000:]
+        assert time.monotonic() < deadline, pod.log.read_text()[-3000:]
+        time.sleep(0.05)
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=pytest.mark.slow) if "ray" in name else name for name in ENGINES]
+)
+def pod(request, tmp_path_factory):
+    running = start(tmp_path_factory.mktemp("pod"), "tests.runtime.engines.models:Digits", *ENGINES[request.param])
+    try:
+        wait_ready(running)
+        yield running
+    finally:
+        running.process.terminate()
+        assert running.process.wait(60) == 0, running.log.read_text()[-3000:]
+
+
+def v2_body(pixels: np.ndarray) -> dict:
+    tensor = {"name": "pixels", "shape": list(pixels.shape), "datatype": "FP64", "data": pixels.ravel().tolist()}
+    return {"inputs": [tensor]}
+
+
+@pytest.mark.timeout(150)
+def test_all_protocols_answer_the_same_bit_for_bit(pod):
+    want = expected(PIXELS)
+    status, answer = pod.post("/v1/models/digits:predict", {"instances": PIXELS.tolist()})
+    assert status == 200
+    assert [row["scores"] for row in answer["predictions"]] == want.tolist()
+    status, answer = pod.post("/v2/models/digits/infer", v2_body(PIXELS))
+    assert answer["outputs"][0]["data"] == want.ravel().tolist()
+    for module, port in ((tritonclient.http, pod.http_port), (tritonclient.grpc, pod.grpc_port)):
+        tensor = module.InferInput("pixels", [5, 64], "FP64")
+        tensor.set_data_from_numpy(PIXELS)
+        with module.InferenceServerClient(f"127.0.0.1:{port}") as client:
+            result = client.infer("digits", [tensor])
+        assert result.as_numpy("scores").tobytes() == want.tobytes()
+        assert result.as_numpy("digit").tolist() == want.argmax(axis=1).tolist()
+
+
+def test_requests_that_go_together_get_their_own_answers(pod):
+    rows = np.random.default_rng(2).integers(0, 17, size=(60, 64)).astype(np.float64)
+    want = expected(rows)
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda row: pod.post("/v2/models/digits/infer", v2_body(row[None])), rows))
+    assert [answer["outputs"][0]["data"] for _, answer in answers] == want.tolist()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "message"),
+    [
+        ("/v2/models/nope/infer", {}, 404, "Model with name nope does not exist."),
+        ("/v2/models/digits/infer", v2_body(np.zeros((1, 63))), 400, "the model takes [-1, 64]"),
+        ("/v1/models/digits:predict", {"rows": []}, 400, 'expected a JSON object with "instances"'),
+        ("/v1/models/digits:explain", {"instances": PIXELS.tolist()}, 501, "has no explain()"),
+    ],
+)
+def test_errors_are_the_same(pod, path, body, status, message):
+    got, answer = pod.post(path, body)
+    assert got == status
+    assert message in answer["error"]
+
+
+def test_metadata_is_the_same(pod):
+    _, answer = call(pod.http_port, "GET", "/v2/models/digits")
+    assert answer["inputs"] == [{"name": "pixels", "datatype": "FP64", "shape": [-1, 64]}]
+
+
+@pytest.mark.timeout(150)
+def test_a_lost_replica_is_replaced_without_a_failed_request(pod):
+    """Workers share one socket, so what the killed one had accepted dies with it: only a front can send it again."""
+    victims = replicas(pod)
+    if not victims:
+        return
+    fronted = is_fronted(victims[0])
+    outcomes: Counter[object] = Counter()
+    stop = time.monotonic() + 3.0
+    body = json.dumps(v2_body(PIXELS[:1])).encode()
+
+    def load() -> None:
+        while time.monotonic() < stop:
+            try:
+                outcomes[call(pod.http_port, "POST", "/v2/models/digits/infer", body)[0]] += 1
+            except (OSError, http.client.HTTPException) as error:
+                outcomes[repr(error)] += 1
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        clients = [pool.submit(load) for _ in range(4)]
+        time.sleep(1.0)
+        os.kill(victims[0], signal.SIGKILL)
+        for client in clients:
+            client.result()
+    assert outcomes[200] > 50
+    failed = sum(outcomes.values()) - outcomes[200]
+    assert failed == 0 if fronted else failed <= 4, outcomes
+    deadline = time.monotonic() + 60
+    while len(replicas(pod)) < len(victims):
+        assert time.monotonic() < deadline, "the lost replica was not replaced"
+        time.sleep(0.1)
+    assert victims[0] not in replicas(pod)
+
+
+def replicas(pod: Pod) -> list[int]:
+    """Process ids of the workers, or of Ray's replicas, of this pod."""
+    tree = descendants(pod.process.pid)
+    titles = {pid: command_line(pid) for pid in tree}
+    ray = [pid for pid, title in titles.items() if title.startswith("ray::ServeReplica:fairlead:digits")]
+    serving = [pid for pid in ray if ":digits-" not in titles[pid]]
+    if any("raylet" in title for title in titles.values()):
+        return serving
+    return [pid for pid in tree if "fairlead.runtime" in titles[pid]]
+
+
+def is_fronted(pid: int) -> bool:
+    return command_line(pid).startswith("ray::")
+
+
+def descendants(pid: int) -> list[int]:
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+    found = [pid]
+    for parent in found:
+        found += [child for child, its in parents.items() if its == parent]
+    return found[1:]
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
+@pytest.mark.parametrize(
+    "flags", [pytest.param(ENGINES["process"], id="process"), pytest.param(ENGINES["process, 2 workers"], id="workers")]
+)
+def test_a_model_that_cannot_load_ends_the_server_with_a_plain_last_line(tmp_path, flags):
+    pod = start(tmp_path, "tests.runtime.engines.models:Broken", *flags)
+    assert pod.process.wait(60) == 1
+    lines = pod.log.read_text().strip().splitlines()
+    assert "the weights are not here" in "".join(lines[-2:])
+    assert lines[-1].startswith("fairlead: ")
+
+
+def test_a_port_in_use_is_named(tmp_path):
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        port = sock.getsockname()[1]
+        pod = start(
+            tmp_path, "tests.runtime.engines.models:Classifier", "--engine", "process", "--http_port", str(port)
+        )
+        assert pod.process.wait(60) == 1
+    assert (
+        pod.log.read_text().strip().splitlines()[-1]
+        == f"fairlead: cannot listen on 127.0.0.1:{port}: Address already in use"
+    )
+
+
+def test_sigterm_finishes_what_is_in_flight(tmp_path):
+    file = tmp_path / "slow.py"
+    file.write_text(
+        "import time\nfrom fairlead.runtime import Model\n"
+        "class Slow(Model):\n    def predict(self, request):\n        time.sleep(0.7)\n        return request.array\n"
+    )
+    pod = start(tmp_path, str(file), "--engine", "process")
+    wait_ready(pod)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(pod.post, "/v2/models/digits/infer", v2_body(PIXELS))
+        time.sleep(0.3)
+        pod.process.terminate()
+        assert answer.result()[0] == 200
+    assert pod.process.wait(20) == 0
