@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,14 +90,14 @@ class RunningHaproxy:
 
 
 @pytest.fixture
-def make_haproxy(tmp_path: Path) -> Iterator[Callable[..., Awaitable[RunningHaproxy]]]:
+async def make_haproxy(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[RunningHaproxy]]]:
     running: list[RunningHaproxy] = []
 
     async def make(**options: object) -> RunningHaproxy:
         port = free_port()
         settings = Settings(
             **{  # type: ignore[arg-type]
-                "directory": tmp_path / "gateway",
+                "directory": tmp_path / f"gateway{len(running)}",
                 "bind": (f"127.0.0.1:{port}",),
                 "threads": 1,
                 "max_connections": 1000,
@@ -115,16 +115,12 @@ def make_haproxy(tmp_path: Path) -> Iterator[Callable[..., Awaitable[RunningHapr
 
     yield make
     for gateway in running:
-        if gateway.process is not None and gateway.process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(gateway.process.pid, signal.SIGKILL)
+        await gateway.stop()
 
 
 @pytest.fixture
-async def gateway(make_haproxy: Callable[..., Awaitable[RunningHaproxy]]) -> AsyncIterator[RunningHaproxy]:
-    running = await make_haproxy()
-    yield running
-    await running.stop()
+async def gateway(make_haproxy: Callable[..., Awaitable[RunningHaproxy]]) -> RunningHaproxy:
+    return await make_haproxy()
 
 
 @dataclass

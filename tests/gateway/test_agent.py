@@ -71,6 +71,34 @@ async def test_the_pool_grows_under_load_without_a_failure(
     assert 1 <= agent.programmer.reloads <= 3
 
 
+async def test_a_reload_waits_for_requests_that_are_held(
+    make_haproxy, cluster, run_agent, make_pod, client, eventually
+):
+    gateway = await make_haproxy(hold_timeout=8.0, http_backends=1)
+    cluster.serve("iris", {"iris-predictor": 100})
+    cluster.workload("iris", "iris-predictor", [])
+    agent = await run_agent(gateway)
+
+    async def ask() -> int:
+        async with client.get(gateway.url, headers={"host": "iris-ns.example.com"}) as response:
+            return response.status
+
+    async def is_held() -> bool:
+        return bool(await gateway.haproxy.held())
+
+    asking = asyncio.create_task(ask())
+    await eventually(is_held)
+    pod = await make_pod()
+    cluster.serve("more", {"more-predictor": 100})
+    cluster.workload("more", "more-predictor", [pod.endpoint])
+    await asyncio.sleep(0.1)
+    assert agent.programmer.reloads == 0
+    cluster.workload("iris", "iris-predictor", [pod.endpoint])
+    assert await asking == 200
+    await until_served(client, gateway, "more-ns.example.com")
+    assert agent.programmer.reloads == 1
+
+
 async def test_more_pods_than_slots_get_room(gateway, cluster, run_agent, make_pod, client, eventually):
     pods = [await make_pod(str(number)) for number in range(6)]
     cluster.serve("iris", {"iris-predictor": 100})

@@ -42,7 +42,7 @@ class Agent:
     @property
     def ready(self) -> bool:
         """HAProxy serves what the API server says, as far as both are known."""
-        return self.catalogue.synced and self.programmer.state is not None
+        return self.catalogue.synced and self.programmer.in_effect
 
     async def run(self) -> None:
         """Until cancelled. Nothing is told to HAProxy before all informers have listed: half a table would take services away."""

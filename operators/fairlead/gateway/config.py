@@ -18,9 +18,11 @@ from fairlead.gateway.state import MAPS, Slot, State, map_file
 _LUA = "gateway.lua"
 
 _STATIC_ERRORS: Mapping[int, str] = {
+    400: "the request is not valid HTTP, or its headers are too large",
     403: "forbidden",
     404: "not found",
     405: "method not allowed",
+    408: "the request did not arrive in time",
     410: "gone",
     413: "the request is too large",
     425: "too early",
@@ -28,9 +30,6 @@ _STATIC_ERRORS: Mapping[int, str] = {
     500: "the gateway failed",
     501: "not implemented by the gateway",
 }
-
-_SILENT_ERRORS = (400, 408)
-"""What is not HTTP, or never ends: HAProxy answers these below the level at which the text can be chosen, in HTML or not at all."""
 
 _UPSTREAM_ERRORS = (502, 503, 504)
 
@@ -78,7 +77,9 @@ global
     maxconn {settings.max_connections}
     nbthread {settings.threads}
     hard-stop-after {_ms(settings.drain_timeout)}
-    lua-load {_LUA} {round(settings.hold_timeout * 1000)} {settings.hold_limit}
+    setenv FAIRLEAD_HOLD_TIMEOUT_MS {round(settings.hold_timeout * 1000)}
+    setenv FAIRLEAD_HOLD_LIMIT {settings.hold_limit}
+    lua-load {_LUA}
 """
 
 
@@ -94,13 +95,15 @@ defaults base
     timeout server 60s
     retries 3
     option redispatch 1
+    option abortonclose
 {_errors()}
 """
 
 
 def _errors() -> str:
-    lines = [f"errorfile {code} /dev/null" for code in _SILENT_ERRORS]
-    lines += [
+    # Below HTTP's rules (bytes that are not HTTP/1) HAProxy answers 400 with a page of its own. An empty errorfile would
+    # silence that, but 2.8 then leaves the connection open for ever.
+    lines = [
         f"""http-error status {code} content-type application/json string '{{"error": "{text}"}}'"""
         for code, text in _STATIC_ERRORS.items()
     ]
@@ -130,7 +133,8 @@ frontend gateway from base
     http-request set-header x-request-id %[uuid] if !{{ req.fhdr(x-request-id) -m found }}
     http-request set-header x-forwarded-proto http if !{{ req.fhdr(x-forwarded-proto) -m found }}
     http-request set-header x-forwarded-host %[req.hdr(host)] if !{{ req.fhdr(x-forwarded-host) -m found }}
-    http-request lua.hold if {{ var(txn.backend) -m found }} {{ var(txn.backend),nbsrv eq 0 }}
+    # A worker that a reload replaced counts no server as usable, though they are.
+    http-request lua.hold if {{ var(txn.backend) -m found }} {{ var(txn.backend),nbsrv eq 0 }} !{{ stopping }}
     use_backend refusals if !{{ var(txn.backend) -m found }} || {{ var(txn.refusal) -m found }}
     use_backend %[var(txn.backend)]
     # gRPC's errors are its own, in an HTTP response without fault and without body.
@@ -143,10 +147,10 @@ def _refusals() -> str:
     return """\
 # No server will see these requests.
 backend refusals from base
-    http-request return status 200 content-type application/grpc lf-string "%[lua.error_json()]" hdr grpc-status 5 hdr grpc-message "%[lua.grpc_message(unknown)]" if { var(txn.grpc) -m found } !{ var(txn.route) -m found }
-    http-request return status 200 content-type application/grpc lf-string "%[lua.error_json()]" hdr grpc-status 14 hdr grpc-message "%[lua.grpc_message()]" if { var(txn.grpc) -m found }
+    http-request return status 200 content-type application/grpc lf-string "%[lua.error_json(refused)]" hdr grpc-status 5 hdr grpc-message "%[lua.grpc_message(unknown)]" if { var(txn.grpc) -m found } !{ var(txn.route) -m found }
+    http-request return status 200 content-type application/grpc lf-string "%[lua.error_json(refused)]" hdr grpc-status 14 hdr grpc-message "%[lua.grpc_message(refused)]" if { var(txn.grpc) -m found }
     http-request return status 404 content-type application/json lf-string "%[lua.error_json(unknown)]" if !{ var(txn.route) -m found }
-    http-request return status 503 content-type application/json lf-string "%[lua.error_json()]" hdr retry-after 1
+    http-request return status 503 content-type application/json lf-string "%[lua.error_json(refused)]" hdr retry-after 1
 """
 
 

@@ -3,8 +3,8 @@
 --
 -- One Lua state for all threads (`lua-load`): HAProxy 2.6 mixes up the two kinds of state when one request uses both.
 
-local arguments = table.pack(...)
-local HOLD_TIMEOUT, HOLD_LIMIT = tonumber(arguments[1]), tonumber(arguments[2])  -- milliseconds; requests of one backend
+local HOLD_TIMEOUT = tonumber(os.getenv("FAIRLEAD_HOLD_TIMEOUT_MS"))
+local HOLD_LIMIT = tonumber(os.getenv("FAIRLEAD_HOLD_LIMIT")) -- requests of one backend
 
 local upstreams = Map.new("upstreams.map", Map._str)
 
@@ -102,7 +102,7 @@ local messages = {
 local grpc_status = { unknown = "5", ["504"] = "4" }
 
 local function message(txn, kind)
-  kind = kind or txn:get_var("txn.refusal") or "unrouted"
+  if kind == "refused" then kind = txn:get_var("txn.refusal") or "unrouted" end
   return messages[kind](txn)
 end
 

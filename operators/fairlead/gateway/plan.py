@@ -101,7 +101,8 @@ def _unlent(state: State, transport: Transport) -> Iterator[str]:
 
 
 def _wanted_maps(table: RouteTable, lent: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    backends = {lent[key]: upstream for key, upstream in table.upstreams.items() if key in lent}
+    lent = {key: backend for key, backend in lent.items() if key in table.upstreams}
+    backends = {backend: table.upstreams[key] for key, backend in lent.items()}
     splits = {
         transport: {
             route: text for route, split in table.splits[transport].items() if (text := split_text(split, lent))

@@ -28,8 +28,11 @@ class Programmer:
         self._haproxy = haproxy
         self._state: State | None = None
         self._unwritten = asyncio.Event()
+        self._reload_by: float | None = None
+        self.in_effect = False
+        """The last table led to is what HAProxy serves."""
         self.draining = False
-        """Some server is to leave when its last request has ended: `lead` again in a moment."""
+        """Something is to be done when some requests have ended: `lead` again in a moment."""
         self.reloads = 0
         self.commands = 0
         self.seconds = 0.0
@@ -43,6 +46,7 @@ class Programmer:
     def forget(self) -> None:
         """HAProxy is another one now."""
         self._state = None
+        self.in_effect = False
 
     async def lead(self, table: RouteTable) -> None:
         """Raises HaproxyError, and then knows nothing: lead again."""
@@ -58,8 +62,9 @@ class Programmer:
                     if attempt == _ATTEMPTS - 1:
                         raise
         except BaseException:
-            self._state = None
+            self.forget()
             raise
+        self.in_effect = True
         self.seconds = time.monotonic() - began
 
     async def persist(self) -> None:
@@ -90,8 +95,24 @@ class Programmer:
             self.draining = needed.draining
             if not needed.needs_reload:
                 return
+            if await self._held():
+                self.draining = True
+                return
             settings = self._haproxy.settings
             self._state = await self._reload(grown(self._state, needed, spare_slots=settings.slots))
+
+    async def _held(self) -> bool:
+        """Whether a reload should wait for requests that are held: the worker that it replaces hears of no new pods.
+
+        It waits no longer than those requests would.
+        """
+        now = time.monotonic()
+        if self._reload_by is None:
+            self._reload_by = now + self._haproxy.settings.hold_timeout
+        if now < self._reload_by and await self._haproxy.held():
+            return True
+        self._reload_by = None
+        return False
 
     async def _read(self) -> State:
         """Also replaces a worker whose configuration is not this program's, after an upgrade or with other settings."""
