@@ -68,6 +68,8 @@ class LaptopCluster:
         documents = manifests.read(self.options.files)
         runtimes = manifests.read([manifests.shipped("runtimes")])
         home.api_ready.unlink(missing_ok=True)
+        if self.options.ephemeral:
+            home.forget()
         self._start_children()
         await self._api_server()
         self.client = await Client.connect(str(home.kubeconfig))
@@ -102,6 +104,8 @@ class LaptopCluster:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.kill()
+        if self.options.ephemeral:
+            self.options.home.forget()
 
     def kill(self) -> None:
         """Everything, now."""
@@ -126,8 +130,6 @@ class LaptopCluster:
             "--crds",
             str(manifests.shipped("crds")),
         ]
-        if self.options.ephemeral:
-            api_server.append("--ephemeral")
         kubeconfig = ["--kubeconfig", str(home.kubeconfig)]
         operator = [
             *late,

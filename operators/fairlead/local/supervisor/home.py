@@ -54,6 +54,11 @@ class Home:
         """What `fairlead up -d` says."""
         return self.directory / "up.log"
 
+    def forget(self) -> None:
+        """Removes the API server's state. Not while it runs: what is ephemeral must still survive a crash of that process."""
+        for file in self.directory.glob("state.db*"):
+            file.unlink(missing_ok=True)
+
     def process_log(self, name: str) -> Path:
         return self.directory / "processes" / f"{name}.log"
 
