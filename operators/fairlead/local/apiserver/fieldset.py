@@ -45,7 +45,7 @@ def field_set(value: Any, schema: Schema) -> FieldSet:
         declared = schema.properties
         for name, item in value.items():
             child = schema.field(name)
-            if not granular(item, child) or item == {}:
+            if not granular(item, child) or not item:
                 result["f:" + name] = {}
             elif inner := field_set(item, child):
                 result["f:" + name] = inner if name in declared else {".": {}, **inner}
