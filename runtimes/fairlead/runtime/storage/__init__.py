@@ -50,7 +50,11 @@ def fetch(uri: str, destination: Path, options: FetchOptions | None = None) -> P
 
     A second call with the same address and content downloads nothing. Raises StorageError.
     """
-    options = options or FetchOptions()
+    if options is None:
+        try:
+            options = FetchOptions.from_environment()
+        except (ValueError, OSError) as error:
+            raise StorageError(uri, str(error), "correct it in the environment") from error
     address, options = _without_fragment(options.mirrors.resolve(uri), options)
     provider = _provider(address, options)
     try:

@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fairlead.runtime.storage import FetchOptions, Mirrors, Progress, StorageError, cache, fetch
-from fairlead.runtime.storage.errors import redact, size_text
+from fairlead.runtime.storage import FetchOptions, Progress, StorageError, cache, fetch
+from fairlead.runtime.storage.base import CACHE_ENV, CACHE_LIMIT_ENV
+from fairlead.runtime.storage.errors import disk_error, redact, size_text
 
-CACHE_ENV = "FAIRLEAD_MODEL_CACHE"
-CACHE_LIMIT_ENV = "FAIRLEAD_MODEL_CACHE_LIMIT"
 TERMINATION_LOG = Path("/dev/termination-log")
 PROGRESS_EVERY = 2.0
 
@@ -30,15 +29,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "pairs", nargs="+", metavar="URI DESTINATION", help="where a model is and the directory to put it"
     )
-    parser.add_argument(
-        "--cache", type=Path, default=os.environ.get(CACHE_ENV), help=f"shared cache directory [{CACHE_ENV}]"
-    )
-    parser.add_argument("--cache-limit", default=os.environ.get(CACHE_LIMIT_ENV), help=f"e.g. 20Gi [{CACHE_LIMIT_ENV}]")
+    parser.add_argument("--cache", help=f"shared cache directory [{CACHE_ENV}]")
+    parser.add_argument("--cache-limit", help=f"what it may take, e.g. 20Gi [{CACHE_LIMIT_ENV}]")
     arguments = parser.parse_args(argv)
     if len(arguments.pairs) % 2:
         parser.error("every URI needs a DESTINATION")
     try:
-        options = options_from_environment(cache=arguments.cache, cache_limit=arguments.cache_limit)
+        given = {CACHE_ENV: arguments.cache, CACHE_LIMIT_ENV: arguments.cache_limit}
+        options = FetchOptions.from_environment({**os.environ, **{key: value for key, value in given.items() if value}})
         for uri, destination in zip(arguments.pairs[::2], arguments.pairs[1::2], strict=True):
             initialize(uri, Path(destination), options)
     except (StorageError, ValueError) as error:
@@ -48,21 +46,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def options_from_environment(*, cache: Path | None = None, cache_limit: str | None = None) -> FetchOptions:
-    """Options as a pod's environment gives them. ValueError names a variable that cannot be read."""
-    return FetchOptions(
-        cache=Path(cache) if cache else None,
-        cache_limit=_bytes(cache_limit) if cache_limit else None,
-        mirrors=Mirrors.from_environment(os.environ),
-    )
-
-
 def initialize(uri: str, destination: Path, options: FetchOptions) -> None:
     """Fetch `uri` so that another container finds it at `destination`, even if it lay on this machine already."""
     printer = ProgressPrinter(uri)
     path = fetch(uri, destination, replace(options, progress=printer))
     if path != destination and not path.is_relative_to(destination):
-        cache.symlink(path, destination)
+        try:
+            cache.symlink(path, destination)
+        except OSError as error:
+            raise disk_error(uri, error, destination) from error
     print(f"{redact(uri)} is at {destination}", flush=True)  # noqa: T201
 
 
@@ -91,16 +83,6 @@ def fail(message: str) -> int:
     if TERMINATION_LOG.exists():
         TERMINATION_LOG.write_text(message)
     return 1
-
-
-def _bytes(text: str) -> int:
-    """`20Gi`, `500M`, `1073741824` -> bytes."""
-    units = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-    unit = next((unit for unit in units if text.endswith(unit)), "")
-    try:
-        return int(float(text.removesuffix(unit)) * units.get(unit, 1))
-    except ValueError:
-        raise ValueError(f"{text!r} is not a size; write it like 20Gi") from None
 
 
 if __name__ == "__main__":

@@ -21,6 +21,10 @@ PART_SUFFIX = ".part"
 """Of a file that is not whole yet."""
 
 
+CACHE_ENV = "FAIRLEAD_MODEL_CACHE"
+CACHE_LIMIT_ENV = "FAIRLEAD_MODEL_CACHE_LIMIT"
+
+
 class Progress(NamedTuple):
     """Bytes of the whole model that lie on the disk, of `total` where that is known."""
 
@@ -49,9 +53,31 @@ class FetchOptions:
     archive_limits: ArchiveLimits = field(default_factory=ArchiveLimits)
     progress: Callable[[Progress], None] | None = None
 
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> FetchOptions:
+        """Options as a pod's environment gives them. ValueError names a variable that cannot be read."""
+        environment = dict(os.environ) if environment is None else environment
+        cache, limit = environment.get(CACHE_ENV), environment.get(CACHE_LIMIT_ENV)
+        return cls(
+            cache=Path(cache) if cache else None,
+            cache_limit=size_of(limit) if limit else None,
+            mirrors=Mirrors.from_environment(environment),
+            environment=environment,
+        )
+
     def report(self, done: int, total: int | None) -> None:
         if self.progress is not None:
             self.progress(Progress(done, total))
+
+
+def size_of(text: str) -> int:
+    """`20Gi`, `500M`, `1073741824` -> bytes. ValueError otherwise."""
+    units = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+    unit = next((unit for unit in units if text.endswith(unit)), "")
+    try:
+        return int(float(text.removesuffix(unit)) * units.get(unit, 1))
+    except ValueError:
+        raise ValueError(f"{text!r} is not a size; write it like 20Gi") from None
 
 
 class Provider(ABC):
