@@ -16,6 +16,8 @@ CONFIG_FILE = "haproxy.cfg"
 _SOCKET_PATH_LIMIT = 107
 _FILES_PER_CONNECTION = 2
 _FILES_FOR_ITSELF = 500
+_FILES_FOR_SERVERS = 10_000
+"""HAProxy counts one file for each server slot: room for some 1,200 workloads with HTTP and gRPC, four slots each."""
 
 
 class SettingsError(ValueError):
@@ -26,7 +28,8 @@ def _connections_allowed() -> int:
     """HAProxy refuses to start when its `maxconn` needs more open files than the hard limit."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     files = 1_000_000 if hard == resource.RLIM_INFINITY else hard
-    return max(100, min(100_000, (files - _FILES_FOR_ITSELF) // _FILES_PER_CONNECTION))
+    reserved = _FILES_FOR_ITSELF + min(_FILES_FOR_SERVERS, files // 2)
+    return max(100, min(100_000, (files - reserved) // _FILES_PER_CONNECTION))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
