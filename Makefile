@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help install test lint format crds e2e-local clean
+.PHONY: help install test demo lint format crds e2e-local clean
 
 help:            ## show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -21,6 +21,9 @@ test: install    ## unit and integration tests
 
 e2e-local: install  ## end-to-end scenarios on the embedded cluster (needs kubectl)
 	$(BIN)/pytest e2e --cluster=local
+
+demo: install    ## two models of handwritten digits: v1 served, v2 rolled out as a canary, promoted, rolled back; every answer checked
+	$(BIN)/python -m demo.run
 
 lint: install    ## ruff, mypy --strict, import layers, stale generated files
 	$(BIN)/ruff check .
