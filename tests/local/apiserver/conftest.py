@@ -112,11 +112,32 @@ class Cluster:
 
 
 @pytest.fixture
+def make_cluster() -> Callable[..., Cluster]:
+    """Clusters, by the journal that they continue."""
+    return Cluster
+
+
+@pytest.fixture
 def cluster() -> Cluster:
+    """A cluster with a namespace and the test CRD."""
     made = Cluster()
     made.create("Namespace", "default")
     made.operations.create(made.kinds.stored(CRD), "", widget_crd(), Options("test"))
     return made
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
+    """Start servers in the test's own directory; what is left of them is stopped at its end."""
+    started: list[ServerProcess] = []
+
+    def begin(*arguments: str) -> ServerProcess:
+        started.append(ServerProcess(tmp_path, *arguments))
+        return started[-1]
+
+    yield begin
+    for running in started:
+        running.stop()
 
 
 class ServerProcess:
@@ -154,6 +175,11 @@ class ServerProcess:
     def kill(self) -> None:
         self.process.kill()
         self.stop()
+
+
+@pytest.fixture(scope="session")
+def widget() -> dict[str, Any]:
+    return widget_crd()
 
 
 @pytest.fixture(scope="session")
