@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from http.client import HTTPException, InvalidURL
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
@@ -32,9 +33,9 @@ def post(request: Request, headers: Mapping[str, str], timeout: float) -> object
     except HTTPError as error:
         with error:
             raise CliError(f"{request.url} answered {error.code}: {_words(error.read())}") from None
-    except ValueError as error:
+    except (InvalidURL, ValueError) as error:
         raise CliError(f"{request.url} is no URL: {error}") from None
-    except (URLError, OSError) as error:
+    except (URLError, OSError, HTTPException) as error:
         raise CliError(_no_answer(request.url, error, timeout)) from None
 
 
@@ -59,7 +60,7 @@ def _words(body: bytes) -> str:
     return " ".join(str(document).split()) or "nothing more"
 
 
-def _no_answer(url: str, error: OSError, timeout: float) -> str:
+def _no_answer(url: str, error: OSError | HTTPException, timeout: float) -> str:
     reason = error.reason if isinstance(error, URLError) else error
     where = urlsplit(url).netloc
     if isinstance(reason, TimeoutError):

@@ -99,16 +99,20 @@ async def _pods(client: Client, service: str, namespace: str, component: str) ->
 async def _print(
     client: Client, pods: Sequence[Mapping[str, Any]], container: str | None, tail: int | None, previous: bool
 ) -> None:
+    """All logs; a pod that has none is told of, and is an error only if it is the only one."""
+    from fairlead.kube.errors import BadRequest
+
     for pod in pods:
-        metadata = pod["metadata"]
-        text = await client.logs(
-            metadata["name"],
-            metadata["namespace"],
-            container=container or main_container(pod),
-            tail=tail,
-            previous=previous,
-        )
-        _emit(pod, text.splitlines(), several=len(pods) > 1)
+        name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+        chosen = container or main_container(pod)
+        try:
+            text = await client.logs(name, namespace, container=chosen, tail=tail, previous=previous)
+        except BadRequest as error:
+            if len(pods) == 1:
+                raise
+            _emit(pod, [f"({error.message})"], several=True)
+        else:
+            _emit(pod, text.splitlines(), several=len(pods) > 1)
 
 
 async def _follow(client: Client, pods: Sequence[Mapping[str, Any]], container: str | None, tail: int | None) -> None:

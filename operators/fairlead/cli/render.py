@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 Object = Mapping[str, Any]
@@ -121,7 +121,3 @@ def event_time(event: Object) -> str:
         series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime")
         or event.get("firstTimestamp") or metadata.get("creationTimestamp") or ""
     )  # fmt: skip
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from fairlead.kube.objects import Object
 
 
+PIPED_WIDTH = 500
+"""Columns where there is no terminal, so that nothing that a script reads is wrapped."""
+
+
 class Output(StrEnum):
     TABLE = "table"
     JSON = "json"
@@ -49,7 +53,7 @@ def get(
     if output is not Output.TABLE:
         _dump(items, output, single=name is not None)
     elif items:
-        _print(service_table(items, with_namespace=all_namespaces))
+        _print(*service_table(items, with_namespace=all_namespaces))
     else:
         print(f"no InferenceServices in {'any namespace' if all_namespaces else f'namespace {where}'}")
 
@@ -74,23 +78,22 @@ def describe(
     _print(*description(isvc, events))
 
 
-def service_table(items: Sequence[Object], *, with_namespace: bool = False) -> RenderableType:
-    """The services, with a line below those that are not ready which says why."""
+def service_table(items: Sequence[Object], *, with_namespace: bool = False) -> list[RenderableType]:
+    """The services, and below them, for each that is not ready, a line that says why."""
     from rich.table import Table
     from rich.text import Text
 
-    from fairlead.cli.render import split, summary, utc_now
+    from fairlead.cli.render import split, summary
+    from fairlead.kube.objects import utcnow
 
-    rows = [summary(item, utc_now()) for item in sorted(items, key=_key)]
+    rows = [summary(item, utcnow()) for item in sorted(items, key=_key)]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    columns = [*(["NAMESPACE"] if with_namespace else []), "NAME", "READY", "URL", "REVISION", "TRAFFIC", "AGE"]
-    wide = any(row.reason for row in rows)
-    for column in [*columns, *(["WHY NOT"] if wide else [])]:
+    for column in [*(["NAMESPACE"] if with_namespace else []), "NAME", "READY", "URL", "REVISION", "TRAFFIC", "AGE"]:
         table.add_column(column, overflow="fold", no_wrap=column in ("NAME", "READY", "AGE"))
     for row in rows:
         cells = [*([row.namespace] if with_namespace else []), row.name, _ready(row.ready), row.url, row.revision]
-        table.add_row(*cells, split(row.shares), row.age, *([Text(row.reason, style="red")] if wide else []))
-    return table
+        table.add_row(*cells, split(row.shares), row.age)
+    return [table, *(Text(f"{row.name} is not ready: {row.reason}", style="red") for row in rows if row.reason)]
 
 
 def description(isvc: Object, events: Sequence[Object]) -> list[RenderableType]:
@@ -98,9 +101,10 @@ def description(isvc: Object, events: Sequence[Object]) -> list[RenderableType]:
     from rich.padding import Padding
     from rich.text import Text
 
-    from fairlead.cli.render import age, event_time, summary, utc_now
+    from fairlead.cli.render import age, event_time, summary
+    from fairlead.kube.objects import utcnow
 
-    now = utc_now()
+    now = utcnow()
     row, status = summary(isvc, now), isvc.get("status") or {}
     parts: list[RenderableType] = [_facts(isvc, row, status)]
 
@@ -221,6 +225,8 @@ def _dump(items: list[Object], output: Output, *, single: bool) -> None:
 def _print(*parts: RenderableType) -> None:
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=False)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = PIPED_WIDTH
     for part in parts:
         console.print(part)

@@ -151,3 +151,17 @@ def _print(isvc: Object) -> None:
         label = f"{share.revision} (latest)" if share.latest else share.revision
         table.add_row(label, f"{share.percent}%", "█" * round(share.percent / 4), share.tag or "")
     console.print(table)
+    if waits := waiting(isvc):
+        console.print(waits)
+
+
+def waiting(isvc: Mapping[str, Any]) -> str:
+    """What was asked for and is not yet so; empty if all is as asked."""
+    from fairlead.cli.render import shares
+
+    wanted = isvc["spec"]["predictor"].get("canaryTrafficPercent")
+    split = shares(isvc)
+    latest = next((share for share in split if share.latest), None)
+    if wanted is None or latest is None or len(split) < 2 or latest.percent == wanted:
+        return ""
+    return f"{latest.revision} gets its {wanted}% when it is ready: fairlead describe {isvc['metadata']['name']}"
