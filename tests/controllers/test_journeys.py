@@ -99,6 +99,18 @@ async def test_promotion_restarts_no_pod_and_removes_the_old_workload(harness: H
     assert harness.ready == "True"
 
 
+async def test_a_canary_that_is_promoted_before_it_is_ready_stays_where_it_is_and_waits(harness: Harness) -> None:
+    harness.loads = lambda uri: uri == "v1"
+    await with_canary(harness)
+    harness.apply(isvc("v2"))
+    await harness.settle()
+    assert harness.workloads == {"iris-predictor": "v1", "iris-predictor-00002": "v2"}
+    assert harness.traffic == {"v2": 0, "v1": 100}
+    harness.loads = lambda uri: True
+    await harness.settle()
+    assert harness.workloads == {"iris-predictor-00002": "v2"}
+
+
 async def test_the_in_cluster_address_follows_the_rolled_out_workload(harness: Harness) -> None:
     await with_canary(harness)
     harness.apply(isvc("v2"))
@@ -182,6 +194,25 @@ async def test_going_back_to_the_rolled_out_spec_takes_it_up_again_without_a_res
     assert harness.traffic == {"v1": 100}
     assert harness.workloads == {"iris-predictor": "v1"}
     assert len(harness.api.of_revisions()) == 2
+
+
+async def test_going_back_to_an_older_spec_is_a_new_revision(harness: Harness) -> None:
+    for uri in ("v1", "v2", "v1"):
+        harness.apply(isvc(uri))
+        await harness.settle()
+    assert harness.predictor["latestReadyRevision"] == "iris-predictor-00003"
+    assert harness.workloads == {"iris-predictor": "v1"}
+
+
+async def test_going_back_by_the_spec_with_the_percentage_still_set_goes_back_no_further(harness: Harness) -> None:
+    for uri in ("v0", "v1"):
+        harness.apply(isvc(uri))
+        await harness.settle()
+    harness.apply(isvc("v2", canaryTrafficPercent=20))
+    await harness.settle()
+    harness.apply(isvc("v1", canaryTrafficPercent=20))
+    await harness.settle()
+    assert harness.traffic == {"v1": 100}
 
 
 async def test_a_failed_update_in_place_is_undone_by_a_canary_beside_the_old_revision(harness: Harness) -> None:

@@ -72,7 +72,7 @@ def traffic(
 def _shares(
     intent: Intent, resolved: Resolved, markers: Markers, readiness: Mapping[str, Readiness], rolledout: Revision
 ) -> dict[str, int]:
-    """What the spec asks for, as far as it can be had: revision -> percentage."""
+    """What the spec asks for: revision -> percentage."""
     if intent.canaries:
         ready = {
             resolved.canaries[canary.name].name: canary.percent
@@ -84,8 +84,6 @@ def _shares(
     if not intent.splits or percent is None or resolved.latest.name == rolledout.name:
         return {rolledout.name: 100}
     canary = interim(intent, resolved, markers, readiness) or resolved.latest
-    if readiness.get(canary.name) is not Readiness.READY:
-        return {rolledout.name: 100}
     return {canary.name: percent, rolledout.name: 100 - percent}
 
 
