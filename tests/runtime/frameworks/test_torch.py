@@ -149,7 +149,10 @@ def test_code_in_the_pickles_of_an_exported_program_is_refused_before_it_runs(
         ("torch.ops.aten.linear.default", "torch.load", "an operator 'torch.load'"),
         ("torch.ops.aten.linear.default", "torch.ops.aten.from_file.default", "an operator"),
         ("torch.ops.aten.linear.default", "_operator.methodcaller", "an operator"),
-        ('"type\\": \\"builtins.dict', '"type\\": \\"collections.defaultdict', "arguments of a type of its own"),
+        ('"type\\": \\"builtins.dict', '"type\\": \\"collections.defaultdict', "arguments that are not plain"),
+        ('"guards_code": []', "\"guards_code\": [\"__import__('os').system('true')\"]", "does more than compare sizes"),
+        ('"forward_arg_names": ["x"]', '"forward_arg_names": ["x=print(1)"]', "a name 'x=print"),
+        ('"name": "x"', '"name": "x=print(1)"', "a name 'x=print"),
     ],
 )
 def test_code_in_the_text_of_an_exported_program_is_refused(
@@ -188,6 +191,36 @@ def test_what_an_honest_export_holds_is_only_data(tmp_path: Path) -> None:
     torch.export.save(program, tmp_path / "model.pt2")
     assert pt2.complaint(tmp_path / "model.pt2") is None
     assert served(tmp_path).metadata().inputs[0].shape == (-1, 2, -1)
+
+
+def test_sizes_that_are_tied_to_each_other_are_only_data(tmp_path: Path) -> None:
+    class Tied(torch.nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return x.reshape(x.shape[0], -1, 2).sum(-1) + y[: x.shape[0]]
+
+    program = export(
+        Tied(), (torch.zeros(3, 8), torch.zeros(9, 4)), dynamic_shapes={"x": {0: Dim("n")}, "y": {0: Dim("m")}}
+    )
+    torch.export.save(program, tmp_path / "model.pt2")
+    assert pt2.complaint(tmp_path / "model.pt2") is None
+    served(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("guard", "honest"),
+    [
+        ("L['x'].size()[0] % 8 == 0", True),
+        ("L['x'].size()[0] >= 2 and Max(L['y'].size()[1], 3) <= 128", True),
+        ("L['x'].__class__ == 0", False),
+        ("exec('1')", False),
+        ("L['x; import os'] == 1", False),
+        ("(lambda: 1)() == 1", False),
+        ("[c for c in L] == 1", False),
+        ("L['x'].size(", False),
+    ],
+)
+def test_a_guard_may_compare_sizes_and_no_more(guard: str, honest: bool) -> None:
+    assert pt2._is_guard(guard) is honest
 
 
 def test_a_pickled_module_is_refused_unless_allowed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,18 +1,20 @@
 """Is a torch.export file (.pt2) data only? Found out by reading it, without PyTorch.
 
-`torch.export.load` is not safe for files of strangers: it unpickles some entries, evaluates the text of symbolic shapes
-as Python, and looks the names of operators up in modules. So a file is loaded only if every pickle in it holds nothing
-but tensors, every expression is arithmetic, every operator is one of PyTorch's tensor operators, and nothing in it is
-compiled code.
+`torch.export.load` is not safe for files of strangers. It unpickles some entries, gives the text of symbolic shapes to
+sympy, which evaluates it, compiles guards and names into Python source, and looks operators up by name in any module. So
+a file is loaded only if every pickle in it holds nothing but tensors, every operator is one of PyTorch's tensor operators,
+every expression is arithmetic, every guard compares sizes, every other text is a plain name, and nothing is compiled code.
+What is not known is refused: a new version of the format may need a line here.
 """
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,7 @@ _TREES = {
     "torch.fx.immutable_collections.immutable_list",
 }
 _EXPRESSION_KEYS = {"expr_str", "min_val", "max_val"}
+_PLAIN = re.compile(r"[\w.+-]*")
 
 
 def complaint(path: Path) -> str | None:
@@ -77,29 +80,50 @@ def _payload(entry: str, content: bytes) -> Iterator[str]:
 
 
 def _document(entry: str, document: Any) -> Iterator[str]:
+    """Of the JSON documents: the graphs, and the lists of weights and constants."""
     for key, value in _walk(document):
-        if key == "use_pickle" and value and "custom" in entry:
-            yield f"a pickled object in {entry!r}"
-        elif key == "path_name" and isinstance(value, str) and not re.fullmatch(r"(weight|tensor|const\w*)_\d+", value):
+        if not _PLAIN.fullmatch(key):
+            yield f"a name {key!r}"
+        elif key in ("as_custom_obj", "class_fqn"):
+            yield f"an object of a class of its own in {entry!r}"
+        elif key == "path_name" and not re.fullmatch(r"(weight|tensor)_\d+", str(value)):
             yield f"an object {value!r} that is no tensor"
-        elif key == "target" and isinstance(value, str) and not _OPERATORS.fullmatch(value):
+        elif key == "range_constraints" and not all(_is_arithmetic(symbol) for symbol in value):
+            yield f"a symbol that is not a name in {entry!r}"
+        elif key == "guards_code" and value:
+            yield from (
+                f"a guard {guard!r} that does more than compare sizes" for guard in value if not _is_guard(guard)
+            )
+        elif isinstance(value, str):
+            yield from _text(key, value)
+        elif isinstance(value, list) and key != "guards_code":
+            yield from (found for item in value if isinstance(item, str) for found in _text(key, item))
+
+
+def _text(key: str, value: str) -> Iterator[str]:
+    if key in ("target", "as_operator"):
+        if not _OPERATORS.fullmatch(value):
             yield f"an operator {value!r}"
-        elif key in _EXPRESSION_KEYS and isinstance(value, str) and not _is_arithmetic(value):
+    elif key in _EXPRESSION_KEYS:
+        if not _is_arithmetic(value):
             yield f"an expression {value!r} that is not arithmetic"
-        elif key in ("in_spec", "out_spec") and isinstance(value, str) and not _is_plain_tree(value):
-            yield "arguments of a type of its own"
+    elif key in ("in_spec", "out_spec"):
+        if not _is_plain_tree(value):
+            yield "arguments that are not plain tensors, lists, tuples and dicts"
+    elif not _PLAIN.fullmatch(value):
+        yield f"a name {value!r}"
 
 
 def _walk(document: Any) -> Iterator[tuple[str, Any]]:
-    """Every (key, value) pair, however deep."""
+    """Every (key, value) pair, however deep; without what a node notes of its origin, which is for people."""
     todo = [document]
     while todo:
         item = todo.pop()
         if isinstance(item, dict):
-            yield from item.items()
-            todo.extend(item.values())
-            # Symbols and their ranges are keys.
-            yield from (("expr_str", key) for key in item.get("range_constraints") or ())
+            for key, value in item.items():
+                if key != "metadata":
+                    yield key, value
+                    todo.append(value)
         elif isinstance(item, list):
             todo.extend(item)
 
@@ -111,5 +135,39 @@ def _is_arithmetic(text: str) -> bool:
     return names_only and _EXPRESSION.fullmatch(text) is not None and re.search(r"\.\s*[A-Za-z_]", text) is None
 
 
+def _is_guard(text: str) -> bool:
+    """`L['x'].size()[0] % 8 == 0`: sizes of inputs, numbers, arithmetic and comparisons."""
+    try:
+        nodes = list(ast.walk(ast.parse(text, mode="eval")))
+    except (SyntaxError, ValueError):
+        return False
+    return all(isinstance(node, _GUARD_NODES) and _GUARD_CHECKS.get(type(node), _anything)(node) for node in nodes)
+
+
+def _anything(_: Any) -> bool:
+    return True
+
+
+_GUARD_NODES = (
+    ast.Expression, ast.Compare, ast.BoolOp, ast.BinOp, ast.UnaryOp, ast.Subscript, ast.Call, ast.Attribute, ast.Name,
+    ast.Constant, ast.Load, ast.cmpop, ast.boolop, ast.operator, ast.unaryop,
+)  # fmt: skip
+_GUARD_CHECKS: dict[type[ast.AST], Callable[[Any], bool]] = {
+    ast.Name: lambda node: node.id == "L" or _NAMES.fullmatch(node.id) is not None,
+    ast.Attribute: lambda node: node.attr in ("size", "stride", "storage_offset", "dim", "numel"),
+    ast.Call: lambda node: not node.keywords and isinstance(node.func, (ast.Attribute, ast.Name)),
+    ast.Constant: lambda node: (
+        isinstance(node.value, (int, float)) or re.fullmatch(r"\w*", str(node.value)) is not None
+    ),
+}
+
+
 def _is_plain_tree(text: str) -> bool:
-    return all(value in _TREES for key, value in _walk(json.loads(text)) if key == "type")
+    """pytree's JSON: `[1, {"type": "builtins.dict", "context": "[\\"x\\"]", "children_spec": […]}]`."""
+    for key, value in _walk(json.loads(text)):
+        if key == "type" and value not in _TREES:
+            return False
+        # Keys of dicts, as JSON in a string.
+        if key == "context" and not re.fullmatch(r"[\w\s\[\],\"-]*", str(value)):
+            return False
+    return True
