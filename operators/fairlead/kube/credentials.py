@@ -163,8 +163,13 @@ class AuthProvider:
 
     async def authorization(self) -> str | None:
         if self._header is None:
-            from kubernetes.aio.client import Configuration
-            from kubernetes.aio.config import load_kube_config
+            try:
+                from kubernetes.aio.client import Configuration
+                from kubernetes.aio.config import load_kube_config
+            except ImportError:
+                raise ConfigError(
+                    f"the user of {self._kubeconfig} has an auth-provider, which needs the official client: pip install 'fairlead[auth-provider]'"
+                ) from None
 
             configuration = Configuration()
             load: Callable[..., Awaitable[object]] = load_kube_config  # the package has no types
