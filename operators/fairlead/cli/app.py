@@ -33,7 +33,7 @@ ENTRIES = (
     Entry("traffic", "fairlead.cli.traffic:traffic", "Show or change the split between revisions; promote or roll back.", SERVICES),
     Entry("logs", "fairlead.cli.logs:logs", "Print what a service's pods have logged.", SERVICES),
     Entry("serve", "fairlead.cli.models:serve", "Serve one model from this terminal, without a cluster.", MODELS, True),
-    Entry("inspect", "fairlead.cli.models:inspect", "Tell what a model file is, and what it expects.", MODELS, True),
+    Entry("inspect", "fairlead.cli.models:inspect", "Tell what a model file is, and what it expects.", MODELS),
     Entry("doctor", "fairlead.cli.doctor:doctor", "Tell what is missing on this machine and how to get it.", MACHINE),
     Entry("completion", "fairlead.cli.completion:completion", "Print the script that completes commands in your shell.", MACHINE),
 )  # fmt: skip

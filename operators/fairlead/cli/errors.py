@@ -18,7 +18,7 @@ def explained(error: BaseException) -> str:
     """One line for any error; of classes in modules that were never imported, none can be an instance."""
     if isinstance(error, CliError) or _is(error, "fairlead.local.supervisor.errors", "UpError"):
         return _line(error)
-    if _is(error, "fairlead.api.errors", "ApiTypeError"):
+    if _is(error, "fairlead.api.errors", "ApiTypeError") or _is(error, "fairlead.runtime.errors", "ServingError"):
         return _line(error)
     if _is(error, "fairlead.kube.errors", "ConfigError"):
         return f"{_line(error)}. Start a cluster here with `fairlead up`, or set KUBECONFIG"
