@@ -330,6 +330,17 @@ async def test_a_model_that_cannot_load_says_why(harness: Harness) -> None:
     assert harness.predictor["traffic"] == []
 
 
+async def test_a_failure_is_one_event_however_often_the_pod_restarts(harness: Harness) -> None:
+    harness.loads = lambda uri: False
+    harness.apply(isvc("v1"))
+    await harness.once()
+    for attempt in range(3):
+        harness.crash_pod("iris-predictor", f"12:00:0{attempt} starting\nno such bucket")
+        await harness.settle()
+    warnings = [message for type, _, message in harness.events.emitted if type == "Warning"]
+    assert warnings == ["iris-predictor-00001: no such bucket"]
+
+
 async def test_the_log_is_read_when_the_pod_has_no_last_words(harness: Harness) -> None:
     harness.loads = lambda uri: False
     harness.api.log = "disk full\n"

@@ -15,6 +15,11 @@ _TRANSIENT = frozenset({"ContainerCreating", "PodInitializing", ""})
 """Reasons for waiting that pass; all others tell what is wrong."""
 
 
+def last_line(message: str) -> str:
+    """What a model server prints last is why it ends; what it prints before has times and process ids."""
+    return next((line.strip() for line in reversed(message.splitlines()) if line.strip()), "")
+
+
 @dataclass(frozen=True)
 class Failure:
     reason: str
@@ -28,10 +33,9 @@ class Failure:
 
     @property
     def summary(self) -> str:
-        """One line: what a model server prints last is why it ends."""
-        lines = [line.strip() for line in self.message.splitlines() if line.strip()]
+        """One line that is the same for each restart."""
         exit_code = f" (exit code {self.exit_code})" if self.exit_code is not None else ""
-        return (lines[-1] if lines else f"{self.container or 'a container'} ended without a word") + exit_code
+        return (last_line(self.message) or f"{self.container or 'a container'} ended without a word") + exit_code
 
 
 @dataclass(frozen=True)

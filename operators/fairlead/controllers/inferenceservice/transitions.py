@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from fairlead.api.base import Open
+from fairlead.controllers.inferenceservice.failures import last_line
 from fairlead.controllers.inferenceservice.status import NOT_ACTED_ON
 from fairlead.kube.conditions import get_condition
 
@@ -51,14 +52,18 @@ def _rollout(was: Mapping[str, Any], now: Mapping[str, Any]) -> Transition:
 
 
 def _model(old: Open, new: Open) -> Iterator[Transition]:
-    was, now = old.get("modelStatus", {}), new.get("modelStatus", {})
-    info = now.get("lastFailureInfo", {})
-    failed = now.get("transitionStatus") in ("BlockedByFailedLoad", "InvalidSpec")
-    same = ("reason", "message", "modelRevisionName")
-    before = was.get("lastFailureInfo", {})
-    if failed and [info.get(key) for key in same] != [before.get(key) for key in same]:
-        revision = f"{info['modelRevisionName']}: " if "modelRevisionName" in info else ""
-        yield Transition("Warning", info.get("reason", "ModelLoadFailed"), revision + info.get("message", ""))
+    """A failure is told once, not again for each restart."""
+    if new.get("modelStatus", {}).get("transitionStatus") not in ("BlockedByFailedLoad", "InvalidSpec"):
+        return
+    failure = _failure(new)
+    if failure != _failure(old):
+        reason, message, revision = failure
+        yield Transition("Warning", reason or "ModelLoadFailed", f"{revision}: {message}" if revision else message)
+
+
+def _failure(status: Open) -> tuple[str, str, str]:
+    info = status.get("modelStatus", {}).get("lastFailureInfo", {})
+    return info.get("reason", ""), last_line(info.get("message", "")), info.get("modelRevisionName", "")
 
 
 def _conditions(old: Open, new: Open) -> Iterator[Transition]:
