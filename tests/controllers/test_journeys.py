@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.controllers.harness import Harness, isvc
+from tests.controllers.harness import KEY, Harness, isvc
+
+from fairlead.controllers.inferenceservice.errors import Leftover
+from fairlead.kube.resources import DEPLOYMENTS, INFERENCE_SERVICES
 
 
 @pytest.fixture
@@ -587,3 +590,29 @@ async def test_every_transition_of_a_canarys_life_is_one_event(harness: Harness)
         "TrafficMoved",
         "Pruned",
     ]
+
+
+async def test_what_an_earlier_service_of_the_name_left_is_waited_for(harness: Harness) -> None:
+    harness.apply(isvc("v1"))
+    await harness.settle()
+    harness.api.remove(INFERENCE_SERVICES, KEY)
+    harness.apply(isvc("v2"))
+    with pytest.raises(Leftover, match="still an earlier InferenceService's"):
+        await harness.once()
+    harness.api.collect_garbage()
+    await harness.settle()
+    assert harness.traffic == {"v2": 100}
+
+
+async def test_somebody_elses_object_is_not_taken_over(harness: Harness) -> None:
+    labels = {"serving.kserve.io/inferenceservice": "iris"}
+    selector = {"matchLabels": {"app": "mine"}}
+    theirs = {
+        "metadata": {"name": "iris-predictor", "namespace": "team", "labels": labels},
+        "spec": {"selector": selector},
+    }
+    harness.api.put(DEPLOYMENTS, theirs)
+    harness.apply(isvc("v1"))
+    await harness.once()
+    assert "Deployment iris-predictor exists already" in harness.condition("Ready")["message"]
+    assert harness.api.of_deployment("iris-predictor")["spec"]["selector"] == selector

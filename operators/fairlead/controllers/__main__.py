@@ -25,7 +25,7 @@ log = logging.getLogger("fairlead.controllers")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(argv)
+    options = parser().parse_args(argv)
     _log_to_stderr(as_json=options.log_json, level=options.log_level)
     try:
         asyncio.run(_run(options))
@@ -57,43 +57,43 @@ async def _run(options: argparse.Namespace) -> None:
             await gateways.close()
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     defaults = Settings()
-    parser = argparse.ArgumentParser(prog="python -m fairlead.controllers", description="The Fairlead operator.")
-    parser.add_argument("--kubeconfig", metavar="FILE", help="default: $KUBECONFIG, ~/.kube/config, or the pod's own")
-    parser.add_argument("--namespace", metavar="NAME", help="look after one namespace only; default: all")
-    parser.add_argument(
+    flags = argparse.ArgumentParser(prog="python -m fairlead.controllers", description="The Fairlead operator.")
+    flags.add_argument("--kubeconfig", metavar="FILE", help="default: $KUBECONFIG, ~/.kube/config, or the pod's own")
+    flags.add_argument("--namespace", metavar="NAME", help="look after one namespace only; default: all")
+    flags.add_argument(
         "--ingress-domain", metavar="DOMAIN", default=defaults.ingress_domain, help="default: %(default)s"
     )
-    parser.add_argument(
+    flags.add_argument(
         "--ingress-port", metavar="PORT", type=int, help="the gateway's port in URLs, where it is not 80"
     )
-    parser.add_argument("--gateway-address", metavar="HOST:PORT", help="the gateway as pods reach it")
-    parser.add_argument(
+    flags.add_argument("--gateway-address", metavar="HOST:PORT", help="the gateway as pods reach it")
+    flags.add_argument(
         "--gateway-agents",
         metavar="HOST:PORT,…",
         type=lambda text: [part.strip() for part in text.split(",") if part.strip()],
         default=[],
         help="the gateways' agents; a host with several addresses, such as a headless Service, is several agents",
     )
-    parser.add_argument(
+    flags.add_argument(
         "--storage-initializer-image",
         metavar="IMAGE",
         default=defaults.storage_initializer_image,
         help="default: %(default)s",
     )
-    parser.add_argument(
+    flags.add_argument(
         "--listen",
         metavar="HOST:PORT",
         type=_address,
         default=("127.0.0.1", names.OPERATOR_PORT),
         help=f"for /healthz, /readyz and /metrics; default: 127.0.0.1:{names.OPERATOR_PORT}",
     )
-    parser.add_argument("--leader-election", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--lease-namespace", metavar="NAME", help="default: the pod's, or the kubeconfig's")
-    parser.add_argument("--log-json", action="store_true", help="one JSON object a line")
-    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
-    return parser
+    flags.add_argument("--leader-election", action=argparse.BooleanOptionalAction, default=True)
+    flags.add_argument("--lease-namespace", metavar="NAME", help="default: the pod's, or the kubeconfig's")
+    flags.add_argument("--log-json", action="store_true", help="one JSON object a line")
+    flags.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    return flags
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -103,7 +103,7 @@ def _address(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-class _JsonFormatter(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         entry = {
             "time": datetime.fromtimestamp(record.created, UTC),
@@ -119,7 +119,7 @@ class _JsonFormatter(logging.Formatter):
 def _log_to_stderr(*, as_json: bool, level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    handler.setFormatter(_JsonFormatter() if as_json else text)
+    handler.setFormatter(JsonFormatter() if as_json else text)
     logging.basicConfig(level=level.upper(), handlers=[handler])
 
 

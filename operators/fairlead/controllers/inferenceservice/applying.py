@@ -9,7 +9,7 @@ from fairlead.api import names
 from fairlead.api.base import Open
 from fairlead.controllers.cluster import Cluster, is_controlled
 from fairlead.controllers.inferenceservice.desired import Wanted
-from fairlead.controllers.inferenceservice.errors import InvalidPredictorSpec
+from fairlead.controllers.inferenceservice.errors import InvalidPredictorSpec, Leftover
 from fairlead.controllers.inferenceservice.observation import Children
 from fairlead.controllers.inferenceservice.plan import Plan
 from fairlead.controllers.inferenceservice.revisions import expired
@@ -23,7 +23,7 @@ from fairlead.controllers.inferenceservice.workloads import (
     horizontal_pod_autoscaler,
     service,
 )
-from fairlead.kube.objects import Key, Object, key_of
+from fairlead.kube.objects import Key, Object, controller_of, key_of
 from fairlead.kube.resources import (
     CONTROLLER_REVISIONS,
     DEPLOYMENTS,
@@ -135,6 +135,9 @@ async def _apply_own(cluster: Cluster, resource: Resource, desired: Object, owne
     """Applies, unless something of somebody else's has the name."""
     existing = cluster.get(resource, key_of(desired))
     if existing is not None and not is_controlled(existing, owner):
+        holder = controller_of(existing) or {}
+        if (holder.get("kind"), holder.get("name")) == (owner["kind"], owner["metadata"]["name"]):
+            raise Leftover(f"{resource.kind} {existing['metadata']['name']} is still an earlier InferenceService's")
         raise InvalidPredictorSpec(
             f"{resource.kind} {desired['metadata']['name']} exists already and is not this InferenceService's: "
             "delete it, or rename the InferenceService"

@@ -3,9 +3,13 @@
 SpecError                     shown in status as InvalidSpec with the reason that KServe gives it
 ├── NoRuntime                 no ServingRuntime serves the model: NoSupportingRuntime, RuntimeNotRecognized, RuntimeDisabled
 └── InvalidPredictorSpec      the spec cannot be made into pods
+
+Leftover                      tried again until the garbage collector has been there
 """
 
 from __future__ import annotations
+
+from fairlead.kube.errors import KubeError
 
 
 class SpecError(Exception):
@@ -24,3 +28,7 @@ class NoRuntime(SpecError):
 class InvalidPredictorSpec(SpecError):
     def __init__(self, message: str) -> None:
         super().__init__("InvalidPredictorSpec", message)
+
+
+class Leftover(KubeError):
+    """An earlier InferenceService of this name left a child that is about to go."""
