@@ -2,14 +2,16 @@
 
 Read the pure core first, in the order in which a reconcile runs it:
 
-    components   the spec's components, canaries merged, defaults filled in
-    runtimes     which ServingRuntime serves the model
-    pods         the pod template: runtime and user's fields merged
-    revisions    which revisions there are, which workload carries each
-    traffic      who gets what share
-    workloads    Deployments, Services and HPAs
-    failures     why pods do not become ready
-    status       conditions, URLs, modelStatus
+    desired        the spec's components: runtimes chosen, canaries merged, digests taken
+      runtimes     which ServingRuntime serves the model
+      pods         the pod template, from templates, merging and storage
+    plan           one component's next step:
+      revisions    which revisions there are, which workload carries each
+      traffic      who gets what share: the one place where a weight is decided
+    workloads      Deployments, Services, HPAs; scaling says how many pods
+    readiness      what Deployments say; failures: why pods do not become ready
+    gateways       what the gateways confirm
+    status         conditions, URLs, components, modelStatus; transitions: the Events
 
-`plan` runs revisions and traffic together; `controller` observes, calls the core, applies, prunes and reports.
+The shell is `controller`, which reads through `observation` and `catalogue` and writes through `applying`.
 """
