@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import orjson
 
 from fairlead.api import names
+from fairlead.api.crd import KINDS, custom_resource_definition
 from fairlead.controllers.inferenceservice.gateways import HttpGateways
 from fairlead.controllers.inferenceservice.settings import Settings
 from fairlead.controllers.wiring import inference_service_controller
@@ -20,6 +21,7 @@ from fairlead.kube.errors import KubeError
 from fairlead.kube.events import Events
 from fairlead.kube.lease import Lease
 from fairlead.kube.manager import Manager
+from fairlead.kube.resources import CUSTOM_RESOURCE_DEFINITIONS
 
 log = logging.getLogger("fairlead.controllers")
 
@@ -50,11 +52,19 @@ async def _run(options: argparse.Namespace) -> None:
         manager.add(
             inference_service_controller(manager, client, gateways, events, settings, namespace=options.namespace)
         )
+        if options.apply_crds:
+            await _apply_crds(client)
         try:
             await manager.run()
         finally:
             await events.close()
             await gateways.close()
+
+
+async def _apply_crds(client: Client) -> None:
+    """This version's CRDs: installing them is the chart's part, but Helm never upgrades what is in `crds/`."""
+    for kind in KINDS:
+        await client.apply(CUSTOM_RESOURCE_DEFINITIONS, custom_resource_definition(kind), field_manager=names.OPERATOR)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -89,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
         default=("127.0.0.1", names.OPERATOR_PORT),
         help=f"for /healthz, /readyz and /metrics; default: 127.0.0.1:{names.OPERATOR_PORT}",
     )
+    flags.add_argument("--apply-crds", action="store_true", help="bring the CRDs up to this version first")
     flags.add_argument("--leader-election", action=argparse.BooleanOptionalAction, default=True)
     flags.add_argument("--lease-namespace", metavar="NAME", help="default: the pod's, or the kubeconfig's")
     flags.add_argument("--log-json", action="store_true", help="one JSON object a line")
