@@ -33,7 +33,7 @@ PREDICTOR = {
 }
 VALID_PREDICTOR = st.fixed_dictionaries({"sklearn": st.just({})}, optional={"name": NAMES})
 CANARY = st.fixed_dictionaries(
-    {"trafficPercent": st.integers(0, 100), "predictor": st.fixed_dictionaries({"name": NAMES})}
+    {"trafficPercent": st.sampled_from([0, 1, 50, 51, 100]), "predictor": st.fixed_dictionaries({"name": NAMES})}
 )
 SPEC = st.fixed_dictionaries({"predictor": VALID_PREDICTOR}, optional={"canary": st.lists(CANARY, max_size=3)})
 SERVICE_NAMES = st.one_of(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+_UNKNOWN_KIND = ("404 page not found", "could not find the requested resource")
 INSTALL = "pip install 'fairlead[local]'"
 
 
@@ -39,8 +40,9 @@ def _api_error(error: BaseException) -> str:
         return (
             f"{message}: the credentials in KUBECONFIG are not accepted; log in again, or `fairlead up` makes new ones"
         )
-    if status == 404 and "could not find the requested resource" in message:
-        return f"{getattr(error, 'where', '')}: this cluster does not know that kind; install Fairlead's chart, or its CRDs"
+    if status == 404 and any(words in message for words in _UNKNOWN_KIND):
+        where = getattr(error, "where", "")
+        return f"{where}: this cluster does not know that kind; install Fairlead's chart, or kubectl apply -f manifests/crds"
     return " ".join(message.split()) or reason
 
 
