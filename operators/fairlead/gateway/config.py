@@ -132,7 +132,6 @@ frontend gateway from base
     http-request set-var(txn.backend) var(txn.backend),lua.pick if {{ var(txn.backend) -m sub = }}
     http-request set-header x-request-id %[uuid] if !{{ req.fhdr(x-request-id) -m found }}
     http-request set-header x-forwarded-proto http if !{{ req.fhdr(x-forwarded-proto) -m found }}
-    http-request set-header x-forwarded-host %[req.hdr(host)] if !{{ req.fhdr(x-forwarded-host) -m found }}
     # A worker that a reload replaced counts no server as usable, though they are.
     http-request lua.hold if {{ var(txn.backend) -m found }} {{ var(txn.backend),nbsrv eq 0 }} !{{ stopping }}
     use_backend refusals if !{{ var(txn.backend) -m found }} || {{ var(txn.refusal) -m found }}

@@ -9,10 +9,23 @@ local HOLD_LIMIT = tonumber(os.getenv("FAIRLEAD_HOLD_LIMIT")) -- requests of one
 local upstreams = Map.new("upstreams.map", Map._str)
 
 -- Weighted choice: "100:h1-0001=80,h1-0002=100" is h1-0001 in 80 of 100 cases, else h1-0002.
-core.register_converters("pick", function(split)
-  local drawn = math.random(tonumber(split:match("^%d+")))
+local arms_of, known = {}, 0
+
+local function parse(split)
+  if known >= 1000 then arms_of, known = {}, 0 end -- splits that no service has any more
+  local arms = { total = tonumber(split:match("^%d+")) }
   for backend, upto in split:gmatch("([^:=,]+)=(%d+)") do
-    if drawn <= tonumber(upto) then return backend end
+    arms[#arms + 1] = { backend = backend, upto = tonumber(upto) }
+  end
+  arms_of[split], known = arms, known + 1
+  return arms
+end
+
+core.register_converters("pick", function(split)
+  local arms = arms_of[split] or parse(split)
+  local drawn = math.random(arms.total)
+  for _, arm in ipairs(arms) do
+    if drawn <= arm.upto then return arm.backend end
   end
 end)
 
