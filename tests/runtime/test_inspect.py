@@ -114,8 +114,8 @@ class Malicious:
         return os.system, (f"touch {self.path}",)
 
 
-@pytest.mark.parametrize("compress", [0, 3])
-def test_code_in_a_pickle_is_named_and_not_run(compress: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("compress", [0, 3, ("gzip", 3), ("bz2", 3), ("xz", 3), ("lzma", 3)])
+def test_code_in_a_pickle_is_named_and_not_run(compress: Any, tmp_path: Path) -> None:
     model = LogisticRegression(max_iter=1000).fit(X, Y)
     labelled = LogisticRegression(max_iter=1000).fit(X, np.array(["a", "b", "c"], dtype=object)[Y])
     joblib.dump([model, labelled, Malicious(tmp_path / "it-ran")], tmp_path / "model.joblib", compress=compress)

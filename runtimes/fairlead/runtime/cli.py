@@ -47,6 +47,13 @@ def serve(argv: Sequence[str]) -> int:
     return _run(parse(flags, {}))
 
 
+def inspect(argv: Sequence[str]) -> int:
+    """`inspect PATH`: what a model file is, and what it takes to serve it."""
+    from fairlead.runtime.inspect import main as inspect_main
+
+    return inspect_main(argv)
+
+
 def _named(flags: list[str], name: str) -> list[str]:
     return flags if "--model_name" in flags else [*flags, "--model_name", name]
 

@@ -26,11 +26,14 @@ class Contract:
         self.output_names = [spec.name for spec in metadata.outputs]
         only = metadata.inputs[0] if len(metadata.inputs) == 1 else None
         self._any_name = only if only is not None and only.any_name else None
+        self._matrix = only if only is not None and only.columns else None
 
     def check(self, request: InferRequest) -> None:
         """Raise InvalidRequest, or leave `request` as the model wants it."""
         if self._inputs and request.body is None:
             tensors = request.inputs
+            if self._matrix is not None and _are_columns(tensors, self._matrix):
+                tensors = request.inputs = [_joined(tensors, self._matrix)]
             if self._any_name is not None and len(tensors) == 1:
                 tensors[0].name = self._any_name.name
             seen = set()
@@ -51,7 +54,7 @@ class Contract:
             for output in request.outputs:
                 if output.name not in self._outputs:
                     raise InvalidRequest(
-                        f"output {output.name!r} is unknown; the model's outputs are {_names(self._outputs)}"
+                        f"output {output.name!r} is unknown; the model's outputs are {_names(self.output_names)}"
                     )
 
     def select(self, response: InferResponse, request: InferRequest) -> None:
@@ -63,6 +66,24 @@ class Contract:
             if output.name not in by_name:
                 raise InvalidRequest(f"output {output.name!r} is unknown; the model answered {_names(by_name)}")
         response.outputs = [by_name[output.name] for output in request.outputs]
+
+
+def _are_columns(tensors: Sequence[Tensor], matrix: TensorSpec) -> bool:
+    """Vectors, or matrices of one column, that bear the names of columns."""
+    return bool(tensors) and all(
+        tensor.name in matrix.columns and (tensor.data.ndim == 1 or tensor.data.shape[1:] == (1,)) for tensor in tensors
+    )
+
+
+def _joined(tensors: Sequence[Tensor], matrix: TensorSpec) -> Tensor:
+    """The matrix whose columns came one by one, in the model's order."""
+    given = {tensor.name: tensor.data.reshape(-1) for tensor in tensors}
+    missing = [column for column in matrix.columns if column not in given]
+    if missing:
+        raise InvalidRequest(f"column {missing[0]!r} is missing; the model's columns are {_names(matrix.columns)}")
+    if len({len(values) for values in given.values()}) > 1:
+        raise InvalidRequest("the columns differ in length")
+    return Tensor(matrix.name, np.column_stack([given[column] for column in matrix.columns]))
 
 
 def _fit(tensor: Tensor, spec: TensorSpec) -> None:

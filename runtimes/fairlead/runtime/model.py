@@ -20,6 +20,8 @@ class TensorSpec:
     any_name: bool = False
     """The name is ours, not the model file's: a client may send a single input under any name, as KServe's sklearn,
     xgboost and lightgbm servers allow."""
+    columns: tuple[str, ...] = ()
+    """Names of a matrix's columns: a client may send each as an input of its own (V1 rows that are objects do)."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """Shown in the metadata: feature names, class labels."""
 

@@ -25,6 +25,7 @@ from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, PolynomialFeature
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeRegressor
 
+from fairlead.runtime.contract import Contract
 from fairlead.runtime.errors import InvalidRequest, LoadError
 from fairlead.runtime.frameworks import LoadOptions, lean, load
 from fairlead.runtime.model import Model
@@ -253,3 +254,22 @@ def test_a_tree_with_forged_indices_is_refused(estimator: Any, tmp_path: Path) -
     tree.__setstate__(state)
     with pytest.raises(LoadError, match=r"a Tree in it has indices that lead outside of it"):
         served(estimator, tmp_path)
+
+
+def test_columns_of_numbers_may_come_one_by_one(tmp_path: Path) -> None:
+    frame = pd.DataFrame(X, columns=["a", "b", "c", "d"])
+    estimator = LogisticRegression(max_iter=1000).fit(frame, Y)
+    model = served(estimator, tmp_path)
+    contract = Contract(model.metadata())
+    request = InferRequest([Tensor(name, frame[name].to_numpy()) for name in "dbca"])
+    contract.check(request)
+    assert model.predict(request).data.tobytes() == estimator.predict(frame).tobytes()
+    matrix = InferRequest([Tensor("any", X)])
+    contract.check(matrix)
+    assert model.predict(matrix).data.tobytes() == estimator.predict(frame).tobytes()
+    with pytest.raises(InvalidRequest, match="column 'c' is missing; the model's columns are a, b, c, d"):
+        contract.check(InferRequest([Tensor(name, np.zeros(2)) for name in "abd"]))
+    with pytest.raises(InvalidRequest, match="the columns differ in length"):
+        contract.check(
+            InferRequest([Tensor(name, np.zeros(length)) for name, length in zip("abcd", (1, 2, 2, 2), strict=True)])
+        )

@@ -6,11 +6,15 @@ imported is noted, nothing happens. Arrays that joblib writes into the stream be
 
 from __future__ import annotations
 
+import bz2
 import contextlib
+import gzip
 import io
+import lzma
 import pickle
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
@@ -49,6 +53,16 @@ TENSOR_GLOBALS = frozenset(
 """All that a pickle of plain tensors needs."""
 
 
+_COMPRESSIONS: dict[bytes, Callable[[bytes], bytes]] = {
+    b"\x78": zlib.decompress,
+    b"\x1f\x8b": gzip.decompress,
+    b"BZh": bz2.decompress,
+    b"\xfd7zX": lzma.decompress,
+    b"]\x00": lzma.decompress,
+}
+"""First bytes -> what undoes it: joblib's compressions."""
+
+
 def imports(path: Path) -> list[str]:
     """`module.name` of each thing that unpickling the file would import, in order. Damaged pickles: as far as it goes."""
     with path.open("rb") as file:
@@ -56,9 +70,9 @@ def imports(path: Path) -> list[str]:
         file.seek(0)
         if head == b"PK\x03\x04":
             return torch_imports(file)
-        # joblib's compressed files: zlib; others (gzip, xz, …) are not opened here.
-        if head[:1] == b"\x78":
-            return _scan(io.BytesIO(zlib.decompress(file.read())))
+        for magic, decompress in _COMPRESSIONS.items():
+            if head.startswith(magic):
+                return _scan(io.BytesIO(decompress(file.read())))
         return _scan(file)
 
 

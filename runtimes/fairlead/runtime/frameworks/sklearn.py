@@ -100,7 +100,7 @@ class SklearnModel(Model):
         features = getattr(self.estimator, "n_features_in_", None)
         if features is None or self.by_name:
             return
-        self.inputs = (TensorSpec("input-0", "FP64", (-1, features), any_name=True),)
+        self.inputs = (TensorSpec("input-0", "FP64", (-1, features), any_name=True, columns=self.columns),)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -113,12 +113,12 @@ class SklearnModel(Model):
             )
 
     def _rows(self, request: InferRequest) -> Any:
-        """What the estimator takes: the one matrix that came, or its columns put in order."""
+        """What the estimator takes: the one matrix that came, or a DataFrame of the columns that did."""
         tensors = request.inputs
         if len(tensors) == 1 and not (self.by_name and tensors[0].data.ndim == 1):
             array = _text(tensors[0])
             return self._frame(dict(zip(self.columns, array.T, strict=False)), array) if self.by_name else array
-        if not self.columns:
+        if not self.by_name:
             raise InvalidRequest(
                 f"the request has {len(tensors)} inputs; this model takes one, with a column for each feature"
             )
@@ -126,9 +126,7 @@ class SklearnModel(Model):
         missing = [column for column in self.columns if column not in given]
         if missing:
             raise InvalidRequest(f"input {missing[0]!r} is missing; the model's features are {', '.join(self.columns)}")
-        if self.by_name:
-            return self._frame(given)
-        return np.column_stack([given[column] for column in self.columns])
+        return self._frame(given)
 
     def _frame(self, columns: dict[str, Array], array: Array | None = None) -> Any:
         if array is not None and (array.ndim != 2 or array.shape[1] != len(self.columns)):

@@ -53,7 +53,8 @@ class XgboostModel(Model):
         best = self._booster.attr("best_iteration")
         self._iterations = (0, int(best) + 1) if best is not None else (0, 0)
         features = self._booster.num_features()
-        self.inputs = (TensorSpec("input-0", "FP32", (-1, features), any_name=True),)
+        columns = tuple(self._booster.feature_names or ())
+        self.inputs = (TensorSpec("input-0", "FP32", (-1, features), any_name=True, columns=columns),)
         probe = self._predict(np.zeros((2, features), np.float32))
         self.outputs = (TensorSpec("output-0", "FP32", (-1, *probe.shape[1:])),)
 
