@@ -27,7 +27,9 @@ def widget_crd() -> dict[str, Any]:
     spec = {
         "type": "object",
         "required": ["size"],
-        "x-kubernetes-validations": [{"rule": "!has(self.max) || self.size <= self.max", "message": "size must not exceed max"}],
+        "x-kubernetes-validations": [
+            {"rule": "!has(self.max) || self.size <= self.max", "message": "size must not exceed max"}
+        ],
         "properties": {
             "size": {"type": "integer", "minimum": 1, "maximum": 10, "description": "How large it is."},
             "max": {"type": "integer", "default": 10},
@@ -39,14 +41,21 @@ def widget_crd() -> dict[str, Any]:
                 "type": "array",
                 "x-kubernetes-list-type": "map",
                 "x-kubernetes-list-map-keys": ["name"],
-                "items": {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}, "value": {"type": "string"}}},
+                "items": {
+                    "type": "object",
+                    "required": ["name"],
+                    "properties": {"name": {"type": "string"}, "value": {"type": "string"}},
+                },
             },
             "tags": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},
             "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
         },
     }
     traffic = {"type": "object", "properties": {"tag": {"type": "string"}, "percent": {"type": "integer"}}}
-    status = {"type": "object", "properties": {"traffic": {"type": "array", "items": traffic}, "ready": {"type": "string"}}}
+    status = {
+        "type": "object",
+        "properties": {"traffic": {"type": "array", "items": traffic}, "ready": {"type": "string"}},
+    }
     version = {
         "name": "v1",
         "served": True,
@@ -101,7 +110,9 @@ class Cluster:
     def create(self, kind: str, name: str, namespace: str = "default", **rest: Any) -> Stored:
         found = self.kind(kind)
         metadata = {"name": name, **rest.pop("metadata", {})}
-        return self.operations.create(found, namespace if found.namespaced else "", {"metadata": metadata, **rest}, Options("test"))
+        return self.operations.create(
+            found, namespace if found.namespaced else "", {"metadata": metadata, **rest}, Options("test")
+        )
 
     def get(self, kind: str, name: str, namespace: str = "default") -> dict[str, Any]:
         found = self.kind(kind)
@@ -154,7 +165,9 @@ class ServerProcess:
         while not ready.exists():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                raise AssertionError(f"the API server did not start: {self.process.stderr and self.process.stderr.read().decode()}")
+                raise AssertionError(
+                    f"the API server did not start: {self.process.stderr and self.process.stderr.read().decode()}"
+                )
             time.sleep(0.02)
         self.address = ready.read_text().strip()
 
@@ -162,7 +175,13 @@ class ServerProcess:
         """Its output, errors included; whether it succeeded is in the text that a person would read."""
         home = {"HOME": str(self.directory), "KUBECONFIG": str(self.kubeconfig), **(env or {})}
         done = subprocess.run(
-            ["kubectl", *arguments], input=stdin, env={**os.environ, **home}, capture_output=True, text=True, timeout=60, check=False
+            ["kubectl", *arguments],
+            input=stdin,
+            env={**os.environ, **home},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         return done.stdout + done.stderr
 

@@ -19,7 +19,9 @@ from fairlead.local.apiserver.strategic_merge import strategic_merge
 
 leaves = st.none() | st.booleans() | st.integers(-5, 5) | st.sampled_from(["", "a", "b"])
 keys = st.sampled_from(["a", "b", "c/d", "e~f"])
-documents = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3), max_leaves=10)
+documents = st.recursive(
+    leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3), max_leaves=10
+)
 POD = builtin("io.k8s.api.core.v1.Pod")
 
 
@@ -107,7 +109,12 @@ def test_retain_keys_drops_the_old_volume_source() -> None:
 
 def test_set_element_order_orders_and_keeps_what_only_the_server_has_in_its_place() -> None:
     live = pod({"name": "a"}, {"name": "injected"}, {"name": "b"})
-    patch = {"spec": {"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}, {"name": "c"}], "containers": [{"name": "c"}]}}
+    patch = {
+        "spec": {
+            "$setElementOrder/containers": [{"name": "b"}, {"name": "a"}, {"name": "c"}],
+            "containers": [{"name": "c"}],
+        }
+    }
     names = [c["name"] for c in strategic_merge(live, patch, POD)["spec"]["containers"]]
     assert names == ["b", "a", "injected", "c"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import stat
 import subprocess
@@ -15,7 +14,9 @@ import pytest
 pytestmark = pytest.mark.kubectl
 
 
-def test_a_killed_server_comes_back_with_its_state_its_address_and_a_valid_kubeconfig(start: Any, tmp_path: Path) -> None:
+def test_a_killed_server_comes_back_with_its_state_its_address_and_a_valid_kubeconfig(
+    start: Any, tmp_path: Path
+) -> None:
     first = start()
     first.kubectl("create", "configmap", "kept", "--from-literal=a=1")
     version = first.kubectl("get", "cm", "kept", "-o", "jsonpath={.metadata.resourceVersion}")
@@ -49,13 +50,21 @@ def test_secrets_are_readable_by_their_owner_only_and_ready_goes_with_the_server
 def test_a_taken_port_and_a_public_address_are_refused_with_a_plain_reason(start: Any, tmp_path: Path) -> None:
     taken = start().address
     for listen, reason in ((taken, f"cannot listen on {taken}"), ("0.0.0.0:0", "loopback address")):
-        command = [sys.executable, "-m", "fairlead.local.apiserver", "--directory", str(tmp_path / "other"), "--listen", listen]
+        command = [
+            sys.executable,
+            "-m",
+            "fairlead.local.apiserver",
+            "--directory",
+            str(tmp_path / "other"),
+            "--listen",
+            listen,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
         assert done.returncode != 0
         assert reason in done.stderr
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs /proc")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 def test_the_server_stays_below_60_mb_resident(start: Any) -> None:
     server = start()
     server.kubectl("get", "pods")

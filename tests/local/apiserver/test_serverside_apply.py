@@ -21,7 +21,15 @@ def by(manager: str, operation: str = "Apply", subresource: str = "") -> Writer:
     return Writer(manager, operation, "v1", subresource)
 
 
-def applied(live: Object | None, wanted: Object, manager: str, *, force: bool = False, schema: Schema = DEPLOYMENT, now: str = "t") -> Object:
+def applied(
+    live: Object | None,
+    wanted: Object,
+    manager: str,
+    *,
+    force: bool = False,
+    schema: Schema = DEPLOYMENT,
+    now: str = "t",
+) -> Object:
     return apply(live, {"metadata": {"name": "x"}, **wanted}, schema, by(manager), force=force, now=now)
 
 
@@ -44,7 +52,10 @@ def test_a_field_of_another_manager_is_a_conflict_that_names_both() -> None:
     with pytest.raises(StatusError) as caught:
         applied(obj, {"spec": {"replicas": 2, "paused": False}}, "second")
     assert caught.value.code == 409
-    assert caught.value.message == 'Apply failed with 2 conflicts: conflicts with "first" using v1:\n- .spec.paused\n- .spec.replicas'
+    assert (
+        caught.value.message
+        == 'Apply failed with 2 conflicts: conflicts with "first" using v1:\n- .spec.paused\n- .spec.replicas'
+    )
     assert [cause["field"] for cause in caught.value.details["causes"]] == [".spec.paused", ".spec.replicas"]
 
 
@@ -63,7 +74,9 @@ def test_the_same_value_is_shared_and_stays_when_one_owner_lets_go() -> None:
 
 
 def test_what_is_no_longer_applied_is_removed_with_the_defaults_below_it() -> None:
-    obj = applied(None, template({"name": "c", "readinessProbe": {"httpGet": {"port": 80}}}, nodeSelector={"a": "b"}), "me")
+    obj = applied(
+        None, template({"name": "c", "readinessProbe": {"httpGet": {"port": 80}}}, nodeSelector={"a": "b"}), "me"
+    )
     obj["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]["periodSeconds"] = 10  # filled in by the server
     after = applied(obj, template({"name": "c"}), "me")
     assert after["spec"]["template"]["spec"] == {"containers": [{"name": "c"}]}
@@ -73,18 +86,28 @@ def test_an_item_goes_unless_somebody_else_owns_a_part_of_it() -> None:
     obj = applied(None, template({"name": "a", "image": "1"}, {"name": "b", "image": "1"}), "me")
     other = applied(obj, template({"name": "b", "args": ["x"]}), "other")
     after = applied(other, template({"name": "a", "image": "1"}), "me")
-    assert after["spec"]["template"]["spec"]["containers"] == [{"name": "a", "image": "1"}, {"name": "b", "args": ["x"]}]
+    assert after["spec"]["template"]["spec"]["containers"] == [
+        {"name": "a", "image": "1"},
+        {"name": "b", "args": ["x"]},
+    ]
 
 
 def test_ports_are_told_apart_by_number_and_protocol_with_its_default() -> None:
-    obj = applied(None, {"spec": {"ports": [{"port": 53, "targetPort": 1}, {"port": 53, "protocol": "UDP"}]}}, "me", schema=SERVICE)
+    obj = applied(
+        None,
+        {"spec": {"ports": [{"port": 53, "targetPort": 1}, {"port": 53, "protocol": "UDP"}]}},
+        "me",
+        schema=SERVICE,
+    )
     assert '.spec.ports[port=53,protocol="TCP"].targetPort' in owned(obj, by("me"))
     after = applied(obj, {"spec": {"ports": [{"port": 53, "protocol": "TCP", "targetPort": 2}]}}, "me", schema=SERVICE)
     assert after["spec"]["ports"] == [{"port": 53, "targetPort": 2, "protocol": "TCP"}]
 
 
 def test_selectors_are_atomic_and_finalizers_a_set() -> None:
-    obj = applied(None, {"metadata": {"name": "x", "finalizers": ["a"]}, "spec": {"selector": {"matchLabels": {"a": "b"}}}}, "me")
+    obj = applied(
+        None, {"metadata": {"name": "x", "finalizers": ["a"]}, "spec": {"selector": {"matchLabels": {"a": "b"}}}}, "me"
+    )
     assert owned(obj, by("me")) == {'.metadata.finalizers[="a"]', ".spec.selector"}
     both = applied(obj, {"metadata": {"name": "x", "finalizers": ["b"]}}, "other")
     assert sorted(both["metadata"]["finalizers"]) == ["a", "b"]
@@ -100,7 +123,10 @@ def test_an_update_takes_over_what_it_changes_and_drops_what_it_removes() -> Non
 
 def test_kubectls_server_side_apply_takes_over_its_own_client_side_apply_but_not_others() -> None:
     text = '{"spec":{"replicas":1}}'
-    old: Object = {"metadata": {"name": "x", "annotations": {"kubectl.kubernetes.io/last-applied-configuration": text}}, "spec": {"replicas": 1}}
+    old: Object = {
+        "metadata": {"name": "x", "annotations": {"kubectl.kubernetes.io/last-applied-configuration": text}},
+        "spec": {"replicas": 1},
+    }
     track({}, old, DEPLOYMENT, by("kubectl-client-side-apply", "Update"), now="t")
     assert applied(old, {"spec": {"replicas": 2}}, "kubectl")["spec"]["replicas"] == 2
     with pytest.raises(StatusError, match="kubectl-client-side-apply"):
@@ -125,7 +151,9 @@ configurations = st.builds(
 
 
 @given(configurations, configurations, configurations)
-def test_a_forced_apply_holds_everything_it_says_and_owns_exactly_that(first: Object, second: Object, third: Object) -> None:
+def test_a_forced_apply_holds_everything_it_says_and_owns_exactly_that(
+    first: Object, second: Object, third: Object
+) -> None:
     obj = applied(applied(applied(None, first, "a"), second, "b", force=True), third, "a", force=True)
     assert owned(obj, by("a")) == {path for path in paths(field_set(third, DEPLOYMENT)) if path != ".metadata.name"}
     assert applied(obj, third, "a") == obj

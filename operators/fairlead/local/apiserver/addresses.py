@@ -37,7 +37,7 @@ class Addresses:
 
     def keep(self, old: dict[str, Any], service: dict[str, Any]) -> None:
         """A Service keeps its address when a client leaves it out."""
-        before, spec = old["spec"], service["spec"]
+        before, spec = old["spec"], service.setdefault("spec", {})
         for name in ("clusterIP", "clusterIPs"):
             if spec.get("type") != "ExternalName" and not spec.get(name) and name in before:
                 spec[name] = before[name]

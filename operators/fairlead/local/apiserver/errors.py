@@ -153,6 +153,13 @@ def unauthorized() -> StatusError:
     return StatusError(401, "Unauthorized", "Unauthorized")
 
 
+def not_here(verb: str) -> StatusError:
+    text = (
+        f"{verb} is not available on the embedded cluster: its pods are processes of this machine, reach them directly"
+    )
+    return StatusError(501, "NotImplemented", text)
+
+
 def method_not_allowed() -> StatusError:
     text = "the server does not allow this method on the requested resource"
     return StatusError(405, "MethodNotAllowed", text)

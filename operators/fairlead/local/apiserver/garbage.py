@@ -18,6 +18,7 @@ from .store import Event, Key, Stored
 
 log = logging.getLogger(__name__)
 
+EVENT_LIFETIME = 3600.0
 BATCH = 50
 """Objects looked at in one go, 5-10 ms of work, before requests get their turn."""
 
@@ -131,6 +132,19 @@ class Collector:
         kept = [owner for owner in obj["metadata"]["ownerReferences"] if owner["uid"] not in owners]
         obj["metadata"]["ownerReferences"] = kept
         self.store.put(found.key, obj)
+
+
+def expire_events(operations: Operations) -> None:
+    """Delete Events which nobody has touched for EVENT_LIFETIME, as Kubernetes does."""
+    oldest = operations.timestamp(-EVENT_LIFETIME)
+    for kind in operations.kinds.all():
+        if kind.kind != "Event":
+            continue
+        for found in list(operations.store.list(kind.storage)):
+            event = found.load()
+            last = (event.get("series") or {}).get("lastObservedTime") or event.get("lastTimestamp")
+            if max(last or "", event["metadata"]["creationTimestamp"]) < oldest:
+                operations.store.delete(found)
 
 
 def _blocks(dependent: Stored, uid: str) -> bool:

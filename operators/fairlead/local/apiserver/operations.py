@@ -191,9 +191,8 @@ class Operations:
         old = self.store.get(Key(kind.storage, namespace, name))
         if old is None:
             return self._apply_new(kind, namespace, name, wanted, options, writer), True
-        before = old.load()
-        new = apply(before, wanted, kind.schema, writer, force=options.force, now=self.timestamp())
-        return self._change(kind, old, before, new, options, subresource, tracked=True), False
+        new = apply(old.load(), wanted, kind.schema, writer, force=options.force, now=self.timestamp())
+        return self._change(kind, old, old.load(), new, options, subresource, tracked=True), False
 
     def _apply_new(
         self, kind: Kind, namespace: str, name: str, wanted: Object, options: Options, writer: Writer
@@ -238,9 +237,9 @@ class Operations:
             metadata.pop(name, None)
             metadata.update(_only(before["metadata"], name))
         metadata["resourceVersion"] = before["metadata"]["resourceVersion"]
-        admit(new, before, kind, options, subresource=subresource)
         if kind.storage == ("", "services"):
             self.addresses.keep(before, new)
+        admit(new, before, kind, options, subresource=subresource)
         if not tracked:
             writer = Writer(options.manager, "Update", kind.api_version, subresource)
             track(before, new, kind.schema, writer, now=self.timestamp())

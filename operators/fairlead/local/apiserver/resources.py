@@ -264,6 +264,8 @@ class Resources:
                 return self._evict(call)
             case ("finalize", "PUT") if target.kind.plural == "namespaces":
                 return self._get(call)
+            case ("exec" | "attach" | "portforward" as verb, _) if target.kind.storage == PODS:
+                raise errors.not_here(verb)
         raise errors.no_such_path()
 
     def _object(self, target: Target) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from aiohttp import web
 
 from .admission import Options
 from .certificates import identity, write_private
-from .garbage import Collector
+from .errors import StatusError
+from .garbage import Collector, expire_events
 from .http import LARGEST_BODY, Server
 from .journal import Nowhere, SqliteJournal
 from .kinds import CRD, NAMESPACES, Kinds
@@ -130,13 +131,24 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
     url = f"https://{server.address}"
     write_private(settings.directory / "kubeconfig", kubeconfig(url, who.authority.read_bytes(), who.token))
     write_private(settings.directory / READY, server.address + "\n")
+    expiry = loop.create_task(_expire_events(operations), name="event expiry")
     try:
         yield url
     finally:
+        expiry.cancel()
         (settings.directory / READY).unlink(missing_ok=True)
         await runner.shutdown()
         await runner.cleanup()
         operations.store.journal.close()
+
+
+async def _expire_events(operations: Operations) -> None:
+    while True:
+        await asyncio.sleep(60)
+        try:
+            expire_events(operations)
+        except StatusError as fault:
+            log.warning("old events stay: %s", fault)
 
 
 async def run(settings: Settings) -> None:

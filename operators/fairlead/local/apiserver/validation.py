@@ -119,29 +119,34 @@ def _fresh(value: Any) -> Any:
 
 def decode(value: Any, schema: Schema, kind: str, version: str) -> None:
     """Check types and drop nulls, in place, as decoding JSON into a Go struct does. Raises StatusError 400."""
+    wrong = _first_mismatch(value, schema)
+    if wrong is None:
+        return
+    path, node, expected = wrong
+    found = {"object": "object", "integer": "number", "boolean": "bool"}.get(json_type(node), json_type(node))
+    declared = expected.raw.get("format") if expected.kind in ("integer", "string") else None
+    raise errors.bad_request(
+        f'{kind} in version "{version}" cannot be handled as a {kind}: json: cannot unmarshal {found} '
+        f"into Go struct field {kind}{path} of type {declared or _GO_TYPES.get(expected.kind, expected.kind)}"
+    )
 
-    def check(node: Any, node_schema: Schema, path: str) -> None:
-        if not has_type(node, node_schema.kind):
-            found = {"object": "object", "integer": "number"}.get(json_type(node), json_type(node)).replace(
-                "boolean", "bool"
-            )
-            wanted = node_schema.raw.get("format") if node_schema.kind in ("integer", "string") else None
-            target = wanted or _GO_TYPES.get(node_schema.kind, node_schema.kind)
-            raise errors.bad_request(
-                f'{kind} in version "{version}" cannot be handled as a {kind}: json: cannot unmarshal {found} '
-                f"into Go struct field {kind}.{path} of type {target}"
-            )
-        if isinstance(node, dict):
-            for name in list(node):
-                if node[name] is None and not node_schema.open:
-                    del node[name]
-                else:
-                    check(node[name], node_schema.field(name), join(path, name))
-        elif isinstance(node, list):
-            for position, item in enumerate(node):
-                check(item, node_schema.items, f"{path}[{position}]")
 
-    check(value, schema, "")
+def _first_mismatch(node: Any, schema: Schema) -> tuple[str, Any, Schema] | None:
+    """(path, value, schema) of the first value of a wrong type. The path is put together on the way back: most have none."""
+    if not has_type(node, schema.kind):
+        return ("", node, schema)
+    if isinstance(node, dict):
+        for name, item in list(node.items()):
+            if item is None and not schema.open:
+                del node[name]
+            elif wrong := _first_mismatch(item, schema.field(name)):
+                return (f".{name}{wrong[0]}", *wrong[1:])
+    elif isinstance(node, list):
+        items = schema.items
+        for position, item in enumerate(node):
+            if wrong := _first_mismatch(item, items):
+                return (f"[{position}]{wrong[0]}", *wrong[1:])
+    return None
 
 
 def unknown_fields_error(kind: str, version: str, unknown: list[str]) -> StatusError:
