@@ -150,6 +150,28 @@ async def test_an_error_page_that_is_not_a_status_is_quoted() -> None:
             await client.list(PODS)
 
 
+async def test_a_login_page_in_the_place_of_an_answer_is_no_api_server() -> None:
+    async def handler(_: web.Request) -> web.StreamResponse:
+        return web.Response(text="<html>please log in</html>")
+
+    async with client_of(handler) as client:
+        with pytest.raises(Unavailable, match=r"^list pods in ns: the answer is not JSON: .*please log in"):
+            await client.list(PODS, "ns")
+
+
+async def test_the_environments_proxy_is_not_used_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+
+    async def handler(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"reached": "directly"})
+
+    async with client_of(handler) as client:
+        assert await client.raw("/version") == {"reached": "directly"}
+
+
 async def test_pages_that_expire_half_way_are_replaced_by_one_whole_list() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         if "continue" in request.query:

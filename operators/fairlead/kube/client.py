@@ -14,7 +14,7 @@ from typing import Any, Literal
 import orjson
 
 from fairlead.kube import config, watch
-from fairlead.kube.errors import Gone
+from fairlead.kube.errors import Gone, Unavailable
 from fairlead.kube.objects import Object
 from fairlead.kube.resources import PODS, Resource
 from fairlead.kube.transport import Transport
@@ -237,23 +237,17 @@ class Client:
         answer = await self._transport.request(
             method, path, where=where, query=query, body=body, content_type=content_type
         )
-        return orjson.loads(answer)  # type: ignore[no-any-return]
+        return _decoded(answer, where)
 
     async def _list(
         self, resource: Resource, namespace: str | None, selection: Mapping[str, str], page: int | None
     ) -> ObjectList:
         items: list[Object] = []
         query = dict(selection) if page is None else {**selection, "limit": str(page)}
+        path, where = resource.path(namespace), _where("list", resource, namespace)
         while True:
-            answer = orjson.loads(
-                await self._transport.request(
-                    "GET",
-                    resource.path(namespace),
-                    where=_where("list", resource, namespace),
-                    query=query,
-                    timeout=LIST_TIMEOUT,
-                )
-            )
+            body = await self._transport.request("GET", path, where=where, query=query, timeout=LIST_TIMEOUT)
+            answer = _decoded(body, where)
             for item in answer.get("items") or ():
                 # Lists of built-in kinds leave these out of their items; watches do not.
                 item.setdefault("apiVersion", resource.api_version)
@@ -263,6 +257,14 @@ class Client:
             if not metadata.get("continue"):
                 return ObjectList(items, metadata["resourceVersion"])
             query["continue"] = metadata["continue"]
+
+
+def _decoded(body: bytes, where: str) -> Object:
+    try:
+        return orjson.loads(body)  # type: ignore[no-any-return]
+    except ValueError:
+        # A login page, or a proxy's: no API server.
+        raise Unavailable(0, "NotKubernetes", f"the answer is not JSON: {body[:200]!r}", where=where) from None
 
 
 def _selection(labels: str | None, fields: str | None) -> dict[str, str]:

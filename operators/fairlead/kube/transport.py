@@ -7,7 +7,9 @@ import random
 import socket
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
@@ -124,9 +126,18 @@ class Transport:
                 ),
                 headers={"Accept": "application/json", "User-Agent": USER_AGENT},
                 cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=True,
+                trust_env=not _is_loopback(self.connection.server),
             )
         return self._session
+
+
+def _is_loopback(server: str) -> bool:
+    """$HTTPS_PROXY does not apply to this machine's own addresses, as in Go and so in kubectl."""
+    host = urlsplit(server).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
