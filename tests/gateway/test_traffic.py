@@ -266,6 +266,26 @@ async def test_requests_wait_for_the_first_pod(make_haproxy, make_pod, make_serv
     assert await gateway.haproxy.held() == {}
 
 
+async def test_requests_wait_for_the_only_pod_to_come_back(make_haproxy, make_pod, make_service, client, eventually):
+    gateway = await make_haproxy(hold_timeout=10.0)
+    pod = await make_pod("first")
+    await gateway.serve(make_service("one", {"one-predictor": (100, [pod.endpoint])}))
+    await pod.close()
+
+    async def ask() -> tuple[int, str]:
+        async with client.get(gateway.url, headers={"host": "one.test"}) as response:
+            return response.status, (await response.json()).get("pod", "")
+
+    # Until the first connection is refused nobody knows; that request is past the place where others wait.
+    discovery = asyncio.create_task(ask())
+    await asyncio.sleep(0.3)
+    asking = [asyncio.create_task(ask()) for _ in range(10)]
+    await eventually(lambda: held(gateway, 10))
+    await make_pod("again", port=pod.endpoint.port)
+    assert await asyncio.gather(*asking) == [(200, "again")] * 10
+    assert await discovery == (200, "again")
+
+
 async def test_a_wait_ends_and_says_why(make_haproxy, make_service, client):
     gateway = await make_haproxy(hold_timeout=0.3)
     await gateway.serve(make_service("one", {"one-predictor": (100, [])}))
