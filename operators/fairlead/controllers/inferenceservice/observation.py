@@ -59,7 +59,7 @@ def observed(component: Children, markers: Markers) -> Observed:
         revisions,
         markers,
         {obj["metadata"]["name"]: carried(obj) for obj in component.deployments},
-        readiness(component.deployments, revisions, markers.latest_rolledout),
+        readiness(component.deployments, component.pods, revisions, markers.latest_rolledout),
     )
 
 

@@ -1,4 +1,4 @@
-"""Whether the revision that a Deployment carries is ready, from the Deployment's status alone."""
+"""Which revisions are ready: what a Deployment carries, by its status; what it is leaving, by its pods."""
 
 from __future__ import annotations
 
@@ -14,15 +14,21 @@ def carried(deployment: Object) -> str:
     return str(deployment["metadata"].get("labels", {}).get(names.LABEL_REVISION, ""))
 
 
-def readiness(deployments: Iterable[Object], revisions: Iterable[Revision], rolledout: str) -> Mapping[str, Readiness]:
+def readiness(
+    deployments: Iterable[Object], pods: Iterable[Object], revisions: Iterable[Revision], rolledout: str
+) -> Mapping[str, Readiness]:
     """Of all revisions that pods may be running.
 
-    A rolled-out revision whose Deployment is on its way to the next one, or back from it, is ready as long as any pod there is.
+    A Deployment on its way to the next revision, or back from it, still has pods of another: that one is ready as long as any of them is.
     """
     found: dict[str, Readiness] = {}
     by_workload = {deployment["metadata"]["name"]: deployment for deployment in deployments}
     for deployment in by_workload.values():
         found[carried(deployment)] = _of(deployment)
+    for pod in pods:
+        labels = pod["metadata"]["labels"]
+        if labels.get(names.LABEL_WORKLOAD) in by_workload and _is_ready(pod):
+            found.setdefault(labels.get(names.LABEL_REVISION, ""), Readiness.READY)
     stable = next((revision for revision in revisions if revision.name == rolledout), None)
     if stable is not None and found.get(rolledout) is not Readiness.READY:
         home = by_workload.get(stable.workload)
@@ -54,6 +60,12 @@ def _of(deployment: Object) -> Readiness:
         return Readiness.PENDING
     asleep = deployment["spec"].get("replicas", 1) == 0
     return Readiness.READY if asleep or _available(deployment) > 0 else Readiness.LOST
+
+
+def _is_ready(pod: Object) -> bool:
+    conditions = pod.get("status", {}).get("conditions") or ()
+    ready = any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+    return ready and "deletionTimestamp" not in pod["metadata"]
 
 
 def _available(deployment: Object) -> int:

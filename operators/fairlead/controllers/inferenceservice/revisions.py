@@ -137,6 +137,8 @@ def advance(intent: Intent, resolved: Resolved, markers: Markers, readiness: Map
     """
     latest = resolved.latest.name
     markers = replace(markers, latest_created=latest)
+    if resolved.named(markers.latest_rolledout) is None:
+        markers = _first(intent, resolved, markers, readiness)
     if _ready(latest, readiness):
         markers = replace(markers, latest_ready=latest)
 
@@ -146,6 +148,15 @@ def advance(intent: Intent, resolved: Resolved, markers: Markers, readiness: Map
     back = rollback_target(intent, resolved, markers)
     if back is not None and _ready(back.name, readiness):
         return replace(markers, latest_rolledout=back.name)
+    return markers
+
+
+def _first(intent: Intent, resolved: Resolved, markers: Markers, readiness: Mapping[str, Readiness]) -> Markers:
+    """The first revision that is ready is rolled out, even if the spec has moved on while it started: something is better than nothing."""
+    canary_workloads = {canary.workload for canary in intent.canaries}
+    for revision in reversed(resolved.revisions):
+        if _ready(revision.name, readiness) and revision.workload not in canary_workloads:
+            return replace(markers, latest_ready=revision.name, latest_rolledout=revision.name, previous_rolledout="")
     return markers
 
 
