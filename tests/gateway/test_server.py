@@ -36,7 +36,7 @@ async def test_it_tells_what_is_in_effect(gateway, cluster, run_agent, make_pod,
         assert (status, text) == (404, '{"error": "no InferenceService ns/none is known here"}')
         status, text = await ask(client, port, "/v1/stats")
         assert (
-            '{"namespace": "ns", "name": "iris-predictor", "inFlight": 0, "queued": 0, "held": 0, "requests": 1, "errors": 0}'
+            '{"namespace": "ns", "name": "iris-predictor", "inFlight": 0, "queued": 0, "held": 0, "requests": 1, "responses": 1, "errors": 0}'
             in text
         )
         _, text = await ask(client, port, "/metrics")

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 from fairlead.gateway.haproxy import BackendStats
-from fairlead.gateway.stats import Totals
+from fairlead.gateway.stats import Totals, WorkloadStats
 
 
 def test_requests_of_both_ports_and_held_ones_add_up():
     stats = Totals().update(
-        {"h1-0001": BackendStats(3, 1, 10, 2), "h2-0001": BackendStats(4, 0, 5, 0)},
+        {"h1-0001": BackendStats(3, 1, 10, 7, 2), "h2-0001": BackendStats(4, 0, 5, 1, 0)},
         {"h1-0001": 7},
         {"h1-0001": "ns/w/h1", "h2-0001": "ns/w/h2"},
     )[("ns", "w")]
-    assert (stats.in_flight, stats.queued, stats.held, stats.requests, stats.errors) == (14, 1, 7, 15, 2)
+    assert stats == WorkloadStats(in_flight=14, queued=1, held=7, requests=15, responses=8, errors=2)
 
 
 def test_a_reload_does_not_take_requests_back():
     totals, lent = Totals(), {"h1-0001": "ns/w/h1"}
     counts = [
-        totals.update({"h1-0001": BackendStats(0, 0, n, 0)}, {}, lent)[("ns", "w")].requests for n in (10, 15, 3, 4)
+        totals.update({"h1-0001": BackendStats(0, 0, n, n, 0)}, {}, lent)[("ns", "w")].requests for n in (10, 15, 3, 4)
     ]
     assert counts == [10, 15, 18, 19]
 
 
 def test_a_backend_that_changes_hands_starts_at_nothing_for_the_next():
     totals = Totals()
-    totals.update({"h1-0001": BackendStats(0, 0, 100, 9)}, {}, {"h1-0001": "ns/old/h1"})
-    totals.update({"h1-0001": BackendStats(0, 0, 110, 9)}, {}, {})
-    stats = totals.update({"h1-0001": BackendStats(0, 0, 112, 10)}, {}, {"h1-0001": "ns/new/h1"})
+    totals.update({"h1-0001": BackendStats(0, 0, 100, 100, 9)}, {}, {"h1-0001": "ns/old/h1"})
+    totals.update({"h1-0001": BackendStats(0, 0, 110, 110, 9)}, {}, {})
+    stats = totals.update({"h1-0001": BackendStats(0, 0, 112, 111, 10)}, {}, {"h1-0001": "ns/new/h1"})
     assert list(stats) == [("ns", "new")]
-    assert (stats[("ns", "new")].requests, stats[("ns", "new")].errors) == (2, 1)
+    assert stats[("ns", "new")] == WorkloadStats(requests=2, responses=1, errors=1)

@@ -103,6 +103,7 @@ class BackendStats:
     current: int
     queued: int
     requests: int
+    responses: int
     errors: int
     """Responses with 5xx, HAProxy's own included."""
 
@@ -151,7 +152,13 @@ class Haproxy:
 
     async def stats(self) -> dict[str, BackendStats]:
         return {
-            row["pxname"]: BackendStats(int(row["scur"]), int(row["qcur"]), int(row["req_tot"]), int(row["hrsp_5xx"]))
+            row["pxname"]: BackendStats(
+                current=int(row["scur"]),
+                queued=int(row["qcur"]),
+                requests=int(row["req_tot"]),
+                responses=sum(int(row[f"hrsp_{kind}"]) for kind in ("2xx", "3xx", "4xx", "5xx", "other")),
+                errors=int(row["hrsp_5xx"]),
+            )
             for row in await self._stat("-1 2 -1")
         }
 

@@ -76,11 +76,17 @@ async def _routes(agent: Agent, request: web.Request) -> web.Response:
 async def _stats(agent: Agent, _: web.Request) -> web.Response:
     workloads = [
         {
-            "namespace": namespace, "name": name, "inFlight": stats.in_flight, "queued": stats.queued, "held": stats.held,
-            "requests": stats.requests, "errors": stats.errors,
+            "namespace": namespace,
+            "name": name,
+            "inFlight": stats.in_flight,
+            "queued": stats.queued,
+            "held": stats.held,
+            "requests": stats.requests,
+            "responses": stats.responses,
+            "errors": stats.errors,
         }
         for (namespace, name), stats in sorted((await agent.stats()).items())
-    ]  # fmt: skip
+    ]
     return web.json_response({"workloads": workloads})
 
 

@@ -22,17 +22,22 @@ class WorkloadStats:
     held: int = 0
     """Of these: waiting for a first pod."""
     requests: int = 0
-    """All so far; starts at 0 again with the agent."""
+    """Requests that have got past holding so far; starts at 0 again with the agent, as do the next two."""
+    responses: int = 0
     errors: int = 0
-    """Of these, answered with 5xx."""
+    """Of the responses, those with 5xx."""
+
+
+Counts = tuple[int, int, int]
+"""Requests, responses, errors."""
 
 
 class Totals:
     """Counters per workload from HAProxy's per backend, which begin anew when it is reloaded and whose backends change hands."""
 
     def __init__(self) -> None:
-        self._last: dict[str, tuple[int, int]] = {}
-        self._totals: dict[Workload, tuple[int, int]] = {}
+        self._last: dict[str, Counts] = {}
+        self._totals: dict[Workload, Counts] = {}
 
     def update(
         self, backends: Mapping[str, BackendStats], held: Mapping[str, int], upstreams: Mapping[str, str]
@@ -40,28 +45,29 @@ class Totals:
         """`upstreams` says to which upstream each backend is lent."""
         now: dict[Workload, WorkloadStats] = {}
         for backend, stats in backends.items():
-            requests, errors = self._since_last(backend, stats)
+            news = self._since_last(backend, (stats.requests, stats.responses, stats.errors))
             if backend not in upstreams:
                 continue
             namespace, name, _ = upstreams[backend].split("/")
-            workload = now.setdefault((namespace, name), WorkloadStats())
+            place = (namespace, name)
+            workload = now.setdefault(place, WorkloadStats())
             waiting = held.get(backend, 0)
             workload.in_flight += stats.current + waiting
             workload.queued += stats.queued
             workload.held += waiting
-            before = self._totals.get((namespace, name), (0, 0))
-            self._totals[(namespace, name)] = before[0] + requests, before[1] + errors
+            before = self._totals.get(place, (0, 0, 0))
+            self._totals[place] = (before[0] + news[0], before[1] + news[1], before[2] + news[2])
         self._totals = {place: total for place, total in self._totals.items() if place in now}
         for place, total in self._totals.items():
-            now[place].requests, now[place].errors = total
+            now[place].requests, now[place].responses, now[place].errors = total
         return now
 
-    def _since_last(self, backend: str, stats: BackendStats) -> tuple[int, int]:
-        requests, errors = self._last.get(backend, (0, 0))
-        self._last[backend] = stats.requests, stats.errors
-        if stats.requests < requests:
-            requests, errors = 0, 0
-        return stats.requests - requests, max(0, stats.errors - errors)
+    def _since_last(self, backend: str, counts: Counts) -> Counts:
+        last = self._last.get(backend, (0, 0, 0))
+        self._last[backend] = counts
+        if counts[0] < last[0]:
+            return counts
+        return counts[0] - last[0], counts[1] - last[1], counts[2] - last[2]
 
 
 def metrics(workloads: Mapping[Workload, WorkloadStats]) -> Iterable[Metric]:
@@ -71,7 +77,11 @@ def metrics(workloads: Mapping[Workload, WorkloadStats]) -> Iterable[Metric]:
         "queued": "Requests that wait because every pod has as many as it may have.",
         "held": "Requests that wait for a first pod.",
     }
-    counters = {"requests": "Requests so far.", "errors": "Requests answered with 5xx."}
+    counters = {
+        "requests": "Requests so far.",
+        "responses": "Responses so far.",
+        "errors": "Requests answered with 5xx.",
+    }
     for name, text in gauges.items():
         gauge = GaugeMetricFamily(f"fairlead_gateway_{name}", text, labels=labels)
         for workload, stats in workloads.items():
