@@ -9,7 +9,7 @@ from typing import Any
 
 _STEP = re.compile(
     r"""\.?(?:
-        (?P<field>(?:[\w$-]|\\.)+)
+        (?P<field>(?:[\w$/-]|\\.)+)
       | \[\s*'(?P<quoted>[^']*)'\s*\] | \[\s*"(?P<double>[^"]*)"\s*\]
       | \[\s*(?P<index>-?\d+)\s*\]
       | (?P<all>\[\s*\*\s*\]|\*)

@@ -57,6 +57,8 @@ def tail_offset(path: Path, lines: int) -> int:
     with path.open("rb") as file:
         end = file.seek(0, 2)
         position, found = end, 0
+        if lines <= 0:
+            return end
         while position > 0:
             step = min(64 * 1024, position)
             position -= step
@@ -67,7 +69,7 @@ def tail_offset(path: Path, lines: int) -> int:
                 found += 1
                 if found >= lines:
                     return position + at + 1
-    return end if lines == 0 else 0
+    return 0
 
 
 def _opened(path: Path) -> BinaryIO | None:
