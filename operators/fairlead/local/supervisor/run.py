@@ -17,7 +17,7 @@ from fairlead.local.node.machine import CLUSTER_MARK
 from fairlead.local.supervisor.errors import UpError
 from fairlead.local.supervisor.home import check_port
 from fairlead.local.supervisor.options import Options
-from fairlead.local.supervisor.watchdog import guard
+from fairlead.local.supervisor.watchdog import guarded
 
 INTERRUPTED = 130
 
@@ -29,9 +29,9 @@ def up(options: Options) -> int:
     with options.home.locked():
         check_port(options.port)
         mark = uuid4().hex
-        guard(f"{CLUSTER_MARK}={mark}")
         _log_to(options)
-        return asyncio.run(_run(options, mark, began))
+        with guarded(f"{CLUSTER_MARK}={mark}"):
+            return asyncio.run(_run(options, mark, began))
 
 
 async def _run(options: Options, mark: str, began: float) -> int:

@@ -6,33 +6,49 @@ ends; then all that carries the cluster's mark in its environment is killed.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
+from collections.abc import Iterator
 
 from fairlead.local.node.process import sweep
 
+ALL_WELL = b"."
 
-def guard(mark: str) -> None:
-    """Starts the watchdog for this process. `mark` is NAME=value. Call it before there are threads or an event loop."""
-    if not hasattr(os, "fork"):
-        return
+
+@contextlib.contextmanager
+def guarded(mark: str) -> Iterator[None]:
+    """A watchdog over this process while the block runs; at its end there is nothing to clear up, and the watchdog goes first.
+
+    `mark` is NAME=value. Enter it before there are threads or an event loop.
+    """
     reading, writing = os.pipe()
-    os.set_inheritable(writing, False)
     gc.freeze()  # keeps the two processes' memory shared
-    if os.fork() != 0:
-        os.close(reading)
-        return
+    watchdog = os.fork()
+    if watchdog == 0:
+        try:
+            os.close(writing)
+            _watch(reading, mark)
+        finally:
+            os._exit(0)
+    os.close(reading)
     try:
-        os.close(writing)
-        os.setsid()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
-        _release_standard_streams()
-        os.read(reading, 1)
-        sweep(mark)
+        yield
     finally:
-        os._exit(0)
+        with contextlib.suppress(BrokenPipeError):
+            os.write(writing, ALL_WELL)
+        os.close(writing)
+        os.waitpid(watchdog, 0)
+
+
+def _watch(reading: int, mark: str) -> None:
+    os.setsid()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    _release_standard_streams()
+    if os.read(reading, 1) != ALL_WELL:
+        sweep(mark)
 
 
 def _release_standard_streams() -> None:

@@ -1,0 +1,199 @@
+"""The supervisor's parts by themselves: the directory, the watchdog, manifests, what the terminal shows."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from fairlead.kube.objects import Object
+from fairlead.local.node.process import marked
+from fairlead.local.supervisor import manifests
+from fairlead.local.supervisor.errors import UpError
+from fairlead.local.supervisor.home import Home, Running, check_port
+from fairlead.local.supervisor.view import Picture, happenings, news, render, services
+
+RUNNING = Running(os.getpid(), "http://127.0.0.1:8080", "/k", "127.0.0.1:9901")
+
+
+def test_a_directory_is_held_by_one_process_at_a_time_and_let_go_when_it_ends(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    assert home.holder() is None
+    with home.locked():
+        home.remember_running(RUNNING)
+        assert home.holder() == os.getpid()
+        assert home.running() == RUNNING
+        with pytest.raises(UpError, match=f"process {os.getpid()}"), home.locked():
+            pass
+    assert home.holder() is None
+    assert home.running() is None
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(errno.ENOSPC, "the disk is full"), (errno.EACCES, "a directory that is yours"), (errno.EIO, "another directory")],
+)
+def test_a_directory_that_cannot_be_written_is_one_line_with_the_fix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, words: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(UpError, match=words):
+        Home(tmp_path).make()
+
+
+def test_a_port_in_use_names_the_process_that_has_it() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(UpError, match=rf"by process {os.getpid()} \(.*--port"):
+            check_port(taken.getsockname()[1])
+
+
+GUARDED = """
+import subprocess, sys, time
+from fairlead.local.supervisor.watchdog import guarded
+with guarded(sys.argv[1]):
+    name, _, value = sys.argv[1].partition("=")
+    subprocess.Popen(["sleep", "100"], env={name: value}, start_new_session=True)
+    print("up", flush=True)
+    sys.stdin.read()
+"""
+
+
+def guarded(mark: str) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen([sys.executable, "-c", GUARDED, mark], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+    return process
+
+
+def test_the_watchdog_clears_up_behind_a_process_that_was_killed(tmp_path: Path) -> None:
+    mark = f"FAIRLEAD_TEST={tmp_path}"
+    process = guarded(mark)
+    assert len(list(marked(mark))) == 1
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 5
+    while list(marked(mark)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert list(marked(mark)) == []
+
+
+def test_the_watchdog_lets_alone_what_an_orderly_end_leaves(tmp_path: Path) -> None:
+    mark = f"FAIRLEAD_TEST={tmp_path}"
+    process = guarded(mark)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.close()
+    assert process.wait() == 0
+    process.stdout.close()
+    (left,) = marked(mark)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(left, signal.SIGKILL)
+
+
+def test_manifests_are_read_from_files_directories_and_lists_in_order(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: A}\n- {apiVersion: v1, kind: B}\n---\n"
+    )
+    (tmp_path / "b.json").write_text('{"apiVersion": "v1", "kind": "C"}')
+    (tmp_path / "notes.txt").write_text("not a manifest")
+    assert [obj["kind"] for obj in manifests.read([tmp_path])] == ["A", "B", "C"]
+
+
+def test_a_manifest_that_is_not_there_is_named() -> None:
+    with pytest.raises(UpError, match=r"/no/such\.yaml: No such file"):
+        manifests.read([Path("/no/such.yaml")])
+
+
+def test_the_crds_and_runtimes_are_found_and_readable() -> None:
+    kinds = {obj["kind"] for kind in ("crds", "runtimes") for obj in manifests.read([manifests.shipped(kind)])}
+    assert kinds == {"CustomResourceDefinition", "ClusterServingRuntime"}
+
+
+def test_an_installation_without_manifests_says_so() -> None:
+    with pytest.raises(UpError, match="install Fairlead again"):
+        manifests.shipped("none")
+
+
+def isvc(ready: bool = True, traffic: list[Object] | None = None, **conditions: str) -> Object:
+    items: list[Object] = [
+        {"type": "Ready", "status": "True" if ready else "False", "reason": "PredictorNotReady", "message": "see above"}
+    ]
+    items += [
+        {"type": kind, "status": "False", "reason": "R", "message": message} for kind, message in conditions.items()
+    ]
+    status = {"conditions": items, "components": {"predictor": {"traffic": traffic or []}}}
+    return {"metadata": {"name": "iris", "namespace": "default"}, "status": status}
+
+
+def target(revision: str, percent: int, **fields: Any) -> Object:
+    return {
+        "revisionName": revision,
+        "percent": percent,
+        "latestRevision": True,
+        "serviceName": f"{revision}-svc",
+        **fields,
+    }
+
+
+def pod(workload: str, ready: bool) -> Object:
+    condition = {"type": "Ready", "status": "True" if ready else "False"}
+    return {
+        "metadata": {"name": "p", "namespace": "default", "labels": {"fairlead.dev/workload": workload}},
+        "status": {"conditions": [condition]},
+    }
+
+
+def picture(*found: Object, pods: tuple[Object, ...] = (), events: tuple[Object, ...] = ()) -> Picture:
+    return Picture(services(found, pods, {("default", "one-svc"): 12.34}, "http://g"), happenings(events))
+
+
+def shown(of: Picture) -> str:
+    console = Console(width=160, record=True, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
+    with console.file:
+        console.print(render(of, "banner"))
+        return console.export_text()
+
+
+def test_the_view_shows_traffic_pods_and_rates_of_each_revision() -> None:
+    split = [target("one", 80), target("two", 20, tag="latest")]
+    text = shown(picture(isvc(traffic=split), pods=(pod("one-svc", True), pod("two-svc", False))))
+    rows = [" ".join(line.split()) for line in text.splitlines()]
+    assert "iris yes one 80 % 1/1 12.3" in rows
+    assert "two (latest) 20 % 0/1 -" in rows
+
+
+def test_the_view_says_why_a_service_is_not_ready_and_what_happened() -> None:
+    event = {
+        "metadata": {}, "type": "Warning", "reason": "BackOff", "message": "again\nand again", "lastTimestamp": "2026-11-21T10:00:07Z",
+        "involvedObject": {"kind": "Pod", "name": "p"},
+    }  # fmt: skip
+    text = shown(picture(isvc(ready=False, PredictorReady="no such file: model.skops"), events=(event,)))
+    assert "iris: R: no such file: model.skops" in text
+    assert "10:00:07  Pod p  BackOff  again and again" in text
+
+
+def test_plain_lines_tell_only_what_changed() -> None:
+    starting = picture(isvc(ready=False, PredictorReady="loading"))
+    ready = picture(isvc(traffic=[target("one", 100)]))
+    assert news(Picture(), starting) == ["default/iris: not ready: R: loading"]
+    assert news(starting, starting) == []
+    assert news(starting, ready) == [
+        "default/iris: ready at http://g/serving/default/iris",
+        "default/iris: traffic: 100 % one",
+    ]
+    assert news(ready, Picture()) == ["default/iris: deleted"]
