@@ -110,7 +110,7 @@ def description(isvc: Object, events: Sequence[Object]) -> list[RenderableType]:
 
     def section(title: str, header: list[str], rows: list[list[Any]]) -> None:
         if rows:
-            parts.extend((Text(f"\n{title}", style="bold"), Padding(_grid(header, rows), (0, 0, 0, 2))))
+            parts.extend((Text(f"\n{title}", style="bold"), Padding(_grid(header, rows), (0, 0, 0, 2), expand=False)))
 
     conditions = status.get("conditions") or []
     section(
