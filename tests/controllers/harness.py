@@ -192,8 +192,9 @@ class Harness:
     def lose_pods(self, workload: str) -> None:
         """All pods of the workload are gone for now; the rollout stays complete."""
         key = Key(KEY.namespace, workload)
-        status = {**self.api.objects[DEPLOYMENTS, key]["status"], "availableReplicas": 0}
-        self.api.set_status(DEPLOYMENTS, key, status)
+        status = self.api.objects[DEPLOYMENTS, key].get("status")
+        if status is not None:
+            self.api.set_status(DEPLOYMENTS, key, {**status, "availableReplicas": 0})
 
     def crash_pod(self, workload: str, message: str, exit_code: int = 1) -> None:
         """A pod of the workload's revision has ended with this as its last words."""

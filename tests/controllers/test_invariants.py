@@ -142,7 +142,7 @@ async def act(harness: Watched, action: str, value: Any) -> None:
                 harness.seconds += 0.1
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(actions, min_size=4, max_size=20), specs())
 def test_traffic_never_goes_where_nothing_answers_and_all_converges(
     history: list[tuple[str, Any]], final: Spec

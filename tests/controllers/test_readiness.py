@@ -23,7 +23,7 @@ def deployment(revision: str = "r2", *, replicas: int = 2, generation: int = 2, 
 
 
 def of(obj: dict[str, Any]) -> Readiness:
-    return readiness([obj], (), "")["r2"]
+    return readiness([obj], (), (), "")["r2"]
 
 
 def test_all_pods_new_and_available_is_ready() -> None:
@@ -55,8 +55,17 @@ def test_pods_added_later_do_not_make_it_unready() -> None:
 def test_the_rolled_out_revision_is_ready_while_its_deployment_rolls_on() -> None:
     rolling = deployment(updatedReplicas=1, availableReplicas=2)
     stable = Revision("r1", 1, "d", "w")
-    assert readiness([rolling], [stable], "r1") == {"r2": Readiness.PENDING, "r1": Readiness.READY}
-    assert readiness([], [stable], "r1") == {"r1": Readiness.LOST}
+    assert readiness([rolling], (), [stable], "r1") == {"r2": Readiness.PENDING, "r1": Readiness.READY}
+    assert readiness([], (), [stable], "r1") == {"r1": Readiness.LOST}
+
+
+def test_a_revision_that_its_deployment_is_leaving_is_ready_by_its_pods() -> None:
+    rolling = deployment(updatedReplicas=1, availableReplicas=1)
+    labels = {"fairlead.dev/workload": "w", "fairlead.dev/revision": "r1"}
+    old = {"metadata": {"labels": labels}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    assert readiness([rolling], [old], (), "") == {"r2": Readiness.PENDING, "r1": Readiness.READY}
+    ending = {**old, "metadata": {"labels": labels, "deletionTimestamp": "2026-11-21T00:00:00Z"}}
+    assert readiness([rolling], [ending], (), "") == {"r2": Readiness.PENDING}
 
 
 # --- Failures --------------------------------------------------------------------------------------------------------
