@@ -197,3 +197,4 @@ def test_plain_lines_tell_only_what_changed() -> None:
         "default/iris: traffic: 100 % one",
     ]
     assert news(ready, Picture()) == ["default/iris: deleted"]
+    assert news(Picture(), Picture(troubles=("the operator ended",))) == ["the operator ended"]

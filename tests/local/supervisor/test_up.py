@@ -118,6 +118,7 @@ def test_a_control_process_that_is_killed_comes_back_and_no_request_notices(clus
         time.sleep(1.5)
     assert load.failures == []
     assert load.answered > 50
+    assert "ended (signal 9), starting it again" in cluster.text
     assert len([line for line in cluster.processes().values() if victim in line]) == 1
 
 

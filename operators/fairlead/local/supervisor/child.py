@@ -27,17 +27,16 @@ class Child:
         *,
         environment: Mapping[str, str],
         log: Path,
-        before: Callable[[], None] | None = None,
-        directory: Path | None = None,
     ) -> None:
-        """`before` is called before every start."""
         self.name = name
         self.restarts = 0
+        self.trouble = ""
+        """What is wrong with it now, in one line; empty while it runs."""
+        self.changed: Callable[[], None] = lambda: None
+        """Called when `trouble` changes."""
         self.log = log
         self._argv = argv
         self._environment = environment
-        self._before = before
-        self._directory = directory
         self._process: Process | None = None
         self._stopping = asyncio.Event()
 
@@ -57,9 +56,8 @@ class Child:
             if self.restarts == 0 and seconds < GOOD_START and code > 0:
                 raise UpError(f"the {self.name} could not start: {self.last_words() or f'exit code {code}'}")
             backoff, delay = backoff.after(Run(seconds, was_ready=True, exit_code=code))
-            logger.warning(
-                "the %s ended (%s), starting it again%s", self.name, _ending(code), f" in {delay:g} s" if delay else ""
-            )
+            when = f" in {delay:g} s" if delay else ""
+            self._report(f"the {self.name} ended ({_ending(code)}), starting it again{when}; its log is {self.log}")
             try:
                 await asyncio.wait_for(self._stopping.wait(), delay)
             except TimeoutError:
@@ -74,16 +72,25 @@ class Child:
         lines = [line for line in logs.tail(self.log).splitlines() if line.strip()]
         return lines[-1].strip() if lines else ""
 
+    def _recovered(self, process: Process) -> None:
+        """A while after a new start: the trouble is over if that process still runs."""
+        if process is self._process and process.running:
+            self._report("")
+
+    def _report(self, trouble: str) -> None:
+        if trouble:
+            logger.warning(trouble)
+        self.trouble = trouble
+        self.changed()
+
     async def _once(self) -> int:
-        if self._before is not None:
-            self._before()
         logs.trim(self.log)
         try:
-            self._process = Process.start(
-                self._argv, environment=self._environment, directory=self._directory, log=self.log
-            )
+            self._process = Process.start(self._argv, environment=self._environment, log=self.log)
         except OSError as error:
             raise UpError(f"cannot start the {self.name} ({self._argv[0]}): {error.strerror}") from None
+        if self.restarts:
+            asyncio.get_running_loop().call_later(GOOD_START, self._recovered, self._process)
         code = await self._process.wait()
         self._process.kill_group()
         return code

@@ -39,6 +39,8 @@ class Screen:
     async def run(self) -> None:
         for informer in (self._services, self._events, self._cluster.workloads.pods):
             informer.on_change(lambda old, new: self._changed.set())
+        for child in self._cluster.children:
+            child.changed = self._changed.set
         tasks = [asyncio.create_task(self._services.run()), asyncio.create_task(self._events.run())]
         try:
             async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as http:
@@ -80,7 +82,8 @@ class Screen:
 
     def _picture(self) -> Picture:
         found = services(self._services.store, self._cluster.workloads.pods.store, self._rates, self._cluster.url)
-        return Picture(found, happenings(self._events.store))
+        troubles = tuple(child.trouble for child in self._cluster.children if child.trouble)
+        return Picture(found, happenings(self._events.store), troubles)
 
     def _banner(self) -> str:
         home = self._cluster.options.home

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -59,7 +59,9 @@ class Happening:
 @dataclass(frozen=True)
 class Picture:
     services: tuple[Service, ...] = ()
-    happenings: tuple[Happening, ...] = field(default=())
+    happenings: tuple[Happening, ...] = ()
+    troubles: tuple[str, ...] = ()
+    """Of the cluster's own processes."""
 
 
 def services(
@@ -145,7 +147,7 @@ def news(before: Picture, after: Picture) -> list[str]:
     lines += [f"{namespace}/{name}: deleted" for namespace, name in known]
     seen = set(before.happenings)
     lines += [f"{h.about}: {h.reason}: {h.message}" for h in after.happenings if h.warning and h not in seen]
-    return lines
+    return lines + [trouble for trouble in after.troubles if trouble not in before.troubles]
 
 
 def render(picture: Picture, banner: str) -> RenderableType:
@@ -164,14 +166,12 @@ def render(picture: Picture, banner: str) -> RenderableType:
         else Text("no InferenceService yet: kubectl apply -f FILE, or fairlead apply -f FILE", "dim")
     )
     parts += [Text(f"{service.name}: {service.reason}", "yellow") for service in picture.services if service.reason]
+    parts += [Text(trouble, "red") for trouble in picture.troubles]
     if picture.happenings:
         parts.append(Text())
     for event in picture.happenings:
-        line = Text(
-            f"{event.moment}  {event.about}  {event.reason}  {event.message}", "yellow" if event.warning else "dim"
-        )
-        line.truncate(240, overflow="ellipsis")
-        parts.append(line)
+        words = f"{event.moment}  {event.about}  {event.reason}  {event.message}"
+        parts.append(Text(words, "yellow" if event.warning else "dim", no_wrap=True, overflow="ellipsis"))
     return Group(*parts)
 
 
