@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -273,3 +275,12 @@ def test_columns_of_numbers_may_come_one_by_one(tmp_path: Path) -> None:
         contract.check(
             InferRequest([Tensor(name, np.zeros(length)) for name, length in zip("abcd", (1, 2, 2, 2), strict=True)])
         )
+
+
+def test_loading_a_skops_file_does_not_import_pytorch(tmp_path: Path) -> None:
+    skops.io.dump(LogisticRegression(max_iter=1000).fit(X, Y), tmp_path / "model.skops")
+    program = (
+        "import sys; from pathlib import Path; from fairlead.runtime.frameworks import load;"
+        "load(Path(sys.argv[1]), 'm').load(); assert 'torch' not in sys.modules; import torch"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program, str(tmp_path)], check=True, timeout=100)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ MODEL_CLASS_ENV = "FAIRLEAD_MODEL_CLASS"
 THREADS_ENV = "FAIRLEAD_THREADS"
 PREDICT_PROBA_ENV = "PREDICT_PROBA"
 """KServe's name."""
+
+
+import_lock = threading.RLock()
+"""Held while a framework is imported: see skops.py."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,8 @@ class Framework(ABC):
 def require(module: str, extra: str) -> ModuleType:
     """Import a framework's library, or say how to install it."""
     try:
-        return importlib.import_module(module)
+        with import_lock:
+            return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name != module.partition(".")[0]:
             raise

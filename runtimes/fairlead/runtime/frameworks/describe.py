@@ -91,7 +91,7 @@ def _skops(path: Path) -> Description:
 def _untrusted(path: Path) -> list[str]:
     """As skops tells them; it only reads names for that. Nothing where skops is not installed."""
     try:
-        from skops.io import get_untrusted_types
+        from fairlead.runtime.frameworks.skops import get_untrusted_types
     except ModuleNotFoundError:
         return []
     return [name for name in get_untrusted_types(file=path) if name not in TRUSTED]

@@ -149,7 +149,9 @@ def _read(path: Path, options: LoadOptions) -> Any:
 
 
 def _read_skops(path: Path, options: LoadOptions) -> Any:
-    skops = require("skops.io", "sklearn")
+    require("skops", "sklearn")
+    from fairlead.runtime.frameworks import skops
+
     try:
         trusted = {*options.trusted_types, *skopstypes.TRUSTED}
         unknown = [each for each in skops.get_untrusted_types(file=path) if each not in trusted]
