@@ -12,11 +12,13 @@ from aiohttp import web
 
 from . import discovery, errors
 from .bodies import accepted, parse
+from .calls import Answer, Call, json_answer
 from .errors import StatusError
 from .kinds import Kinds
 from .openapi import EMPTY_V2, EMPTY_V2_PROTOBUF, OpenApi
-from .resources import Answer, Call, Resources, json_answer, review
+from .resources import Resources
 from .routes import Review, resolve
+from .subresources import review
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from .errors import expired
 from .journal import Journal, Row
 from .kinds import Storage
 
-HISTORY = 20_000
-"""Events kept for watches that resume: some minutes of a busy server, about 40 MB when all objects are large."""
+HISTORY = 2_000
+"""Events kept for each resource, for watches that resume: a minute of a busy server, 8 MB when all objects are large."""
 
 
 class Key(NamedTuple):

@@ -9,10 +9,11 @@ import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from .builtin_columns import BUILTIN, Definition, Row
+from .builtin_columns import BUILTIN
 from .durations import since
 from .jsonpath import compile_path
 from .kinds import Column, Kind
+from .rows import Definition, Row
 
 NAME = Column("Name", "string", ".metadata.name", "Name must be unique within a namespace.", format="name")
 AGE = Column("Age", "date", ".metadata.creationTimestamp", "CreationTimestamp is when this object was created.")
