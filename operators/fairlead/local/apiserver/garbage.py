@@ -13,7 +13,8 @@ from typing import Any
 from .admission import Options
 from .errors import StatusError
 from .kinds import CRD, NAMESPACES
-from .operations import CRD_CLEANUP, FOREGROUND, ORPHAN, Operations
+from .lifecycle import CRD_CLEANUP, FOREGROUND, ORPHAN
+from .operations import Operations
 from .store import Event, Key, Stored
 
 log = logging.getLogger(__name__)

@@ -20,14 +20,22 @@ from .addresses import Addresses
 from .admission import Object, Options, admit, decode_strictly
 from .json_patch import json_patch
 from .kinds import CRD, NAMESPACES, PODS, Kind, Kinds
+from .lifecycle import (
+    CRD_CLEANUP,
+    FOREGROUND,
+    ORPHAN,
+    content,
+    drop_nulls,
+    established,
+    only,
+    pod_grace,
+    waits_for_node,
+)
 from .merge_patch import merge_patch
 from .serverside_apply import Writer, apply, track
 from .store import Key, Store, Stored, stored
 from .strategic_merge import strategic_merge
 
-FOREGROUND = "foregroundDeletion"
-ORPHAN = "orphan"
-CRD_CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
 SYSTEM_FIELDS = (
     "name",
     "namespace",
@@ -173,7 +181,7 @@ class Operations:
         metadata = self._received(kind, namespace, wanted, name)
         if metadata.pop("managedFields", None):
             raise errors.bad_request("metadata.managedFields must be nil")
-        _drop_nulls(wanted)
+        drop_nulls(wanted)
         decode_strictly(wanted, kind, options)
         if kind.status and not subresource:
             wanted.pop("status", None)
@@ -185,7 +193,7 @@ class Operations:
                 "apiVersion": wanted["apiVersion"],
                 "kind": wanted["kind"],
                 "metadata": kept,
-                **_only(wanted, subresource),
+                **only(wanted, subresource),
             }
         writer = Writer(options.manager, "Apply", kind.api_version, subresource)
         old = self.store.get(Key(kind.storage, namespace, name))
@@ -224,18 +232,18 @@ class Operations:
         if subresource:
             new = {
                 **before,
-                **_only(new, subresource),
-                "metadata": {**before["metadata"], **_only(new["metadata"], "managedFields")},
+                **only(new, subresource),
+                "metadata": {**before["metadata"], **only(new["metadata"], "managedFields")},
             }
             if not tracked:
                 new["metadata"]["managedFields"] = before["metadata"].get("managedFields", [])
         elif kind.status:
             new.pop("status", None)
-            new.update(_only(before, "status"))
+            new.update(only(before, "status"))
         metadata = new["metadata"] = dict(new["metadata"])
         for name in SYSTEM_FIELDS:
             metadata.pop(name, None)
-            metadata.update(_only(before["metadata"], name))
+            metadata.update(only(before["metadata"], name))
         metadata["resourceVersion"] = before["metadata"]["resourceVersion"]
         if kind.storage == ("", "services"):
             self.addresses.keep(before, new)
@@ -245,7 +253,7 @@ class Operations:
             track(before, new, kind.schema, writer, now=self.timestamp())
         if new == before:
             return old
-        if kind.generation and not subresource and _content(new, kind) != _content(before, kind):
+        if kind.generation and not subresource and content(new, kind) != content(before, kind):
             metadata["generation"] = before["metadata"].get("generation", 0) + 1
         if "deletionTimestamp" in metadata and not metadata.get("finalizers") and not waits_for_node(kind, new):
             return self._remove(kind, old, new, options)
@@ -274,7 +282,7 @@ class Operations:
         added = {"Foreground": FOREGROUND, "Orphan": ORPHAN}.get(propagation)
         if added and added not in finalizers:
             finalizers.append(added)
-        grace = _pod_grace(obj, grace) if kind.storage == PODS else 0
+        grace = pod_grace(obj, grace) if kind.storage == PODS else 0
         if not finalizers and not grace and kind.storage != NAMESPACES:
             return self._remove(kind, old, obj, options), True
         if (
@@ -313,51 +321,6 @@ class Operations:
             self.store.delete(old)
 
 
-def _pod_grace(pod: Object, asked: int | None) -> int:
-    """Seconds a pod is given to end: none if nothing runs."""
-    spec, phase = pod["spec"], pod.get("status", {}).get("phase")
-    if not spec.get("nodeName") or phase in ("Succeeded", "Failed"):
-        return 0
-    return int(spec.get("terminationGracePeriodSeconds", 30) if asked is None else asked)
-
-
-def waits_for_node(kind: Kind, obj: Object) -> bool:
-    """Whether a deleted object stays until the node has ended what runs, or until its namespace is empty."""
-    if kind.storage == NAMESPACES:
-        return True
-    return kind.storage == PODS and bool(obj["metadata"].get("deletionGracePeriodSeconds"))
-
-
-def _content(obj: Object, kind: Kind) -> Object:
-    """What `metadata.generation` counts the changes of."""
-    if kind.custom is None:
-        return {"spec": obj.get("spec"), "endpoints": obj.get("endpoints"), "ports": obj.get("ports")}
-    return {key: value for key, value in obj.items() if key not in ("metadata", "status")}
-
-
-def _only(obj: Object, name: str) -> Object:
-    return {name: obj[name]} if name in obj else {}
-
-
-def _drop_nulls(obj: Object) -> None:
-    """Null says nothing in what is applied."""
-    for key in list(obj):
-        if obj[key] is None:
-            del obj[key]
-        elif isinstance(obj[key], dict):
-            _drop_nulls(obj[key])
-
-
 def preview(key: Key, obj: Object) -> Stored:
     """What a dry run answers: the object as it would be stored."""
     return stored(key, obj, orjson.dumps(obj))
-
-
-def established(crd: Object, now: str) -> Object:
-    """The status of a CRD that is served from now on."""
-    conditions = [
-        {"type": "NamesAccepted", "status": "True", "lastTransitionTime": now, "reason": "NoConflicts", "message": "no conflicts found"},
-        {"type": "Established", "status": "True", "lastTransitionTime": now, "reason": "InitialNamesAccepted", "message": "the initial names have been accepted"},
-    ]  # fmt: skip
-    stored_versions = [version["name"] for version in crd["spec"]["versions"] if version.get("storage")]
-    return {"conditions": conditions, "acceptedNames": crd["spec"]["names"], "storedVersions": stored_versions}
