@@ -17,7 +17,7 @@ from fairlead.local.node.pod_process import Command
 from fairlead.local.node.pod_status import ContainerRecord, terminated
 from fairlead.local.node.probes import ContainerProbes, Verdict
 from fairlead.local.node.process import Process, sweep
-from fairlead.local.node.restarts import Backoff, Run, restarts
+from fairlead.local.node.restarts import Backoff, RestartPolicy, Run, restarts
 
 CANNOT_START = 128
 """Exit code of a container whose program could not be started, as container engines have it."""
@@ -97,7 +97,7 @@ class ContainerRunner:
         )
         self._process.kill_group()
 
-    async def run(self, prepare: Callable[[], Coroutine[Any, Any, Command | None]], policy: str) -> None:
+    async def run(self, prepare: Callable[[], Coroutine[Any, Any, Command | None]], policy: RestartPolicy) -> None:
         """Until the pod ends, or until the container has ended for good. `prepare` gives the command, or None if the pod was told to end."""
         backoff = Backoff()
         while not self._ending.ordered():
@@ -105,7 +105,7 @@ class ContainerRunner:
             if command is None:
                 return
             run = await self._once(command)
-            if self._ending.ordered() or not restarts(policy, run.exit_code):  # type: ignore[arg-type]
+            if self._ending.ordered() or not restarts(policy, run.exit_code):
                 return
             backoff, delay = backoff.after(run)
             if delay:
@@ -200,16 +200,11 @@ class ContainerRunner:
                     continue
                 before = probes.running[kind].failures
                 probes = probes.answered(kind, why_not is None, self._machine.monotonic())
-                if (
-                    kind in probes.running
-                    and probes.running[kind].failures > max(before, 0)
-                    and self._ripe(probes.running[kind].result)
-                ):
-                    self._emit(
-                        "Warning",
-                        "Unhealthy",
-                        f"{kind.value.removesuffix('Probe').capitalize()} probe failed: {why_not}",
-                    )
+                probe = probes.running.get(kind)
+                # Failures while it starts are no news, nor are those between two that count.
+                if probe is not None and probe.result is not None and probe.failures > before:
+                    what = kind.value.removesuffix("Probe").capitalize()
+                    self._emit("Warning", "Unhealthy", f"{what} probe failed: {why_not}")
             if probes.verdict is not last:
                 last = probes.verdict
                 verdict(last)
@@ -219,11 +214,6 @@ class ContainerRunner:
                 )
                 return
         await asyncio.Event().wait()
-
-    @staticmethod
-    def _ripe(result: bool | None) -> bool:
-        """A probe that fails before its threshold while the container starts is no news."""
-        return result is not None
 
     async def _ask(self, probes: ContainerProbes, kind: str, environment: dict[str, str]) -> str | None:
         seconds = next(limits.timeout for k, limits in probes.thresholds.items() if k.value == kind)

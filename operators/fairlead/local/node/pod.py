@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from fairlead.kube.client import Client
@@ -19,6 +19,7 @@ from fairlead.local.node.environment import ContainerConfigError, Sources, envir
 from fairlead.local.node.machine import Machine
 from fairlead.local.node.pod_process import Command, NeedsCluster, command
 from fairlead.local.node.pod_status import ContainerRecord, pod_status
+from fairlead.local.node.restarts import RestartPolicy
 from fairlead.local.node.volumes import Volume, mounts, volumes
 
 RETRY = 1.0
@@ -75,8 +76,8 @@ class PodRunner:
 
     async def _live(self) -> None:
         self._changed.set()
-        policy = self._pod["spec"].get("restartPolicy", "Always")
-        init_policy = "Never" if policy == "Never" else "OnFailure"
+        policy: RestartPolicy = self._pod["spec"].get("restartPolicy", "Always")
+        init_policy: RestartPolicy = "Never" if policy == "Never" else "OnFailure"
         for spec, record in zip(self._pod["spec"].get("initContainers") or (), self._init, strict=True):
             if spec.get("restartPolicy") == "Always":
                 self._refuse(
@@ -95,7 +96,7 @@ class PodRunner:
             )
         )
 
-    async def _run(self, spec: Object, record: ContainerRecord, policy: str) -> None:
+    async def _run(self, spec: Object, record: ContainerRecord, policy: RestartPolicy) -> None:
         runner = ContainerRunner(self._machine, self._pod, spec, record, self._ip, self._ending, self._changed.set)
         self.containers.append(runner)
         await runner.run(lambda: self._prepare(spec, record), policy)
@@ -177,10 +178,9 @@ def _record(container: Object) -> ContainerRecord:
     return ContainerRecord(container["name"], str(container.get("image", "")))
 
 
-def _make(planned: object, mounted: Mapping[str, Path]) -> None:
+def _make(planned: Iterable[Volume], mounted: Mapping[str, Path]) -> None:
     """The directories of volumes and mounts, and the files of ConfigMaps and Secrets in them."""
-    for volume in planned:  # type: ignore[attr-defined]
-        assert isinstance(volume, Volume)
+    for volume in planned:
         for relative, content in volume.files.items():
             target = volume.path / relative
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from fairlead.kube.controller import Controller
 from fairlead.kube.errors import AlreadyExists, Conflict, NotFound
 from fairlead.kube.informer import Informer
 from fairlead.kube.objects import Key, Object, utcnow
-from fairlead.kube.resources import DEPLOYMENTS, ENDPOINT_SLICES, PODS, REPLICA_SETS, SERVICES
+from fairlead.kube.resources import DEPLOYMENTS, ENDPOINT_SLICES, PODS, REPLICA_SETS, SERVICES, Resource
 from fairlead.local.node import objects
 from fairlead.local.node.endpoints import SERVICE_NAME, endpoint_slice, slice_name
 from fairlead.local.node.latest import Latest, by_controller
@@ -129,10 +129,10 @@ class Workloads:
                 DEPLOYMENTS, name, {"status": _whole(step.status)}, namespace, subresource="status"
             )
 
-    async def _gone(self, resource: object, obj: Object) -> None:
+    async def _gone(self, resource: Resource, obj: Object) -> None:
         """Deletes that very object; one that is gone already is no error."""
         try:
-            await self._client.delete(resource, objects.name(obj), objects.namespace(obj), uid=objects.uid(obj))  # type: ignore[arg-type]
+            await self._client.delete(resource, objects.name(obj), objects.namespace(obj), uid=objects.uid(obj))
         except (NotFound, Conflict):
             return
 
