@@ -71,3 +71,14 @@ def test_the_server_stays_below_60_mb_resident(start: Any) -> None:
     text = Path(f"/proc/{server.process.pid}/status").read_text()
     resident = next(int(line.split()[1]) for line in text.splitlines() if line.startswith("VmRSS"))
     assert resident < 60 * 1024
+
+
+def test_a_server_with_an_open_watch_ends_within_seconds_of_sigterm(start: Any) -> None:
+    server = start()
+    command = ["kubectl", "--kubeconfig", str(server.kubeconfig), "get", "namespaces", "-w", "-o", "name"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as watch:
+        assert watch.stdout is not None
+        assert watch.stdout.readline().startswith("namespace/")
+        server.process.terminate()
+        assert server.process.wait(5) == 0
+        watch.terminate()

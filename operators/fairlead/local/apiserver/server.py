@@ -31,6 +31,8 @@ from .store import Event, Key, Store
 log = logging.getLogger(__name__)
 
 DEFAULT_NAMESPACES = ("default", "kube-system", "kube-public", "kserve", "fairlead-system")
+KEEP_ALIVE = 300.0
+"""Seconds an idle connection stays: longer than clients pause, since one that closes as a request comes costs a retry."""
 READY = "ready"
 """The file that says, by its content, where the server listens; it exists only while the server does."""
 
@@ -120,8 +122,14 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
     def make_request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
         return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=LARGEST_BODY)
 
-    web_server = web.Server(server.handle, request_factory=make_request, access_log=None, handler_cancellation=True)
-    runner = web.ServerRunner(web_server)
+    web_server = web.Server(
+        server.handle,
+        request_factory=make_request,
+        access_log=None,
+        handler_cancellation=True,
+        keepalive_timeout=KEEP_ALIVE,
+    )
+    runner = web.ServerRunner(web_server, shutdown_timeout=0.5)  # open watches would hold it up for a minute
     await runner.setup()
     sock = _listen(settings)
     site = web.SockSite(runner, sock, ssl_context=context, backlog=512)
