@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+VERSION := 0.1.0
 
 .PHONY: help install test demo lint format crds e2e-local clean
 
@@ -24,6 +25,15 @@ e2e-local: install  ## end-to-end scenarios on the embedded cluster (needs kubec
 
 demo: install    ## two models of handwritten digits: v1 served, v2 rolled out as a canary, promoted, rolled back; every answer checked
 	$(BIN)/python -m demo.run
+
+e2e: install images  ## the same scenarios on kind (needs docker, kind, kubectl, helm)
+	$(BIN)/pytest e2e --cluster=kind
+
+images:          ## build the container images and print their sizes
+	docker build -q -f operators/image/Dockerfile -t fairlead/operator:$(VERSION) .
+	docker build -q -f operators/image/haproxy.Dockerfile -t fairlead/haproxy:$(VERSION) .
+	docker build -q -f runtimes/images/core.Dockerfile -t fairlead/runtime-core:$(VERSION) .
+	@docker images --format '{{.Repository}}:{{.Tag}}\t{{.Size}}' | grep '^fairlead/'
 
 lint: install    ## ruff, mypy --strict, import layers, stale generated files
 	$(BIN)/ruff check .

@@ -5,19 +5,33 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import Any, Self
+
+import psutil
 
 ARTIFACTS = Path(__file__).parent / "artifacts"
 
 
 class KubectlError(AssertionError):
     """kubectl said no; the message is what it printed."""
+
+
+class Part(Enum):
+    """What a scenario may kill. The value is what its process's command line contains on the laptop cluster."""
+
+    API_SERVER = "fairlead.local.apiserver"
+    OPERATOR = "fairlead.controllers"
+    GATEWAY_AGENT = "fairlead.gateway"
+    HAPROXY = "haproxy"
+    MODEL_SERVER = "fairlead.runtime"
 
 
 class Cluster:
@@ -72,6 +86,10 @@ class Cluster:
 
     def model_uri(self, directory: Path) -> str:
         """The storageUri under which the cluster finds a model that lies in `directory` here."""
+        raise NotImplementedError
+
+    def kill(self, part: Part, namespace: str = "") -> None:
+        """SIGKILL to the part's processes; of model servers and HAProxies to one, of a namespace's model servers."""
         raise NotImplementedError
 
     def save_state(self, namespace: str, test: str) -> None:
@@ -137,6 +155,20 @@ class LocalCluster(Cluster):
 
     def model_uri(self, directory: Path) -> str:
         return directory.as_uri()
+
+    def kill(self, part: Part, namespace: str = "") -> None:
+        assert self.process is not None
+        victims = []
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            try:
+                words, environment = " ".join(child.cmdline()), child.environ()
+            except psutil.NoSuchProcess:
+                continue
+            if part.value in words and (part is not Part.MODEL_SERVER or environment.get("POD_NAMESPACE") == namespace):
+                victims.append(child)
+        assert victims, f"no process of {part.name} runs"
+        for victim in victims[:1] if part is Part.MODEL_SERVER else victims:
+            os.kill(victim.pid, signal.SIGKILL)
 
     def save_state(self, namespace: str, test: str) -> None:
         super().save_state(namespace, test)

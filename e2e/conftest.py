@@ -1,6 +1,7 @@
 """End-to-end scenarios: the same files run on the embedded cluster and on a real one, through the `cluster` fixture.
 
-`--cluster=local` (the default) starts `fairlead up` once for the session; each test has a namespace of its own.
+`--cluster=local` (the default) starts `fairlead up` once for the session, `--cluster=kind` a kind cluster with the chart in it; each
+test has a namespace of its own.
 """
 
 from __future__ import annotations
@@ -12,16 +13,21 @@ from pathlib import Path
 import pytest
 
 from e2e.cluster import Cluster, LocalCluster
+from e2e.kind import KindCluster
 from e2e.models import constant_model
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--cluster", default="local", choices=["local"], help="where the scenarios run")
+    parser.addoption("--cluster", default="local", choices=["local", "kind"], help="where the scenarios run")
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with LocalCluster(tmp_path_factory.mktemp("cluster")) as running:
+def cluster(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, models: dict[str, Path]
+) -> Iterator[Cluster]:
+    directory = tmp_path_factory.mktemp("cluster")
+    kind = request.config.getoption("--cluster") == "kind"
+    with KindCluster(directory, models) if kind else LocalCluster(directory) as running:
         yield running
 
 

@@ -1,0 +1,180 @@
+"""A kind cluster of one control-plane node and two workers, with the chart installed, for the length of a test session.
+
+It needs docker, kind, kubectl and helm, and the images that `make images` builds. `FAIRLEAD_E2E_KEEP=1` leaves the cluster and takes it up again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, Self
+
+from e2e.cluster import ARTIFACTS, Cluster, Part, free_port
+
+NAME = "fairlead-e2e"
+NODE_IMAGE = os.environ.get("FAIRLEAD_KIND_NODE", "kindest/node:v1.34.10")
+SYSTEM = "fairlead-system"
+MODELS = "e2e-models"
+IMAGES = ("fairlead/operator:0.1.0", "fairlead/haproxy:0.1.0", "fairlead/runtime-core:0.1.0")
+CHART = Path(__file__).parent.parent / "charts" / "fairlead"
+NODE_PORT = 30080
+
+
+class KindCluster(Cluster):
+    def __init__(self, directory: Path, models: dict[str, Path]) -> None:
+        self.directory, self.models = directory, models
+        self.kubeconfig = directory / "kubeconfig"
+        self.keep = os.environ.get("FAIRLEAD_E2E_KEEP") == "1"
+
+    def __enter__(self) -> Self:
+        if NAME in _run("kind", "get", "clusters").split():
+            self.kubeconfig.write_text(_run("kind", "get", "kubeconfig", "--name", NAME))
+            self.gateway = f"http://127.0.0.1:{self._host_port()}"
+        else:
+            self._create()
+        _run("kind", "load", "docker-image", "--name", NAME, "--nodes", ",".join(self.workers), *IMAGES, timeout=600)
+        self._serve_models()
+        self.helm_upgrade()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.keep:
+            _run("kind", "delete", "cluster", "--name", NAME)
+
+    @property
+    def workers(self) -> list[str]:
+        return [f"{NAME}-worker", f"{NAME}-worker2"]
+
+    def _create(self) -> None:
+        port = free_port()
+        mapping = {"containerPort": NODE_PORT, "hostPort": port, "listenAddress": "127.0.0.1"}
+        config = {
+            "kind": "Cluster",
+            "apiVersion": "kind.x-k8s.io/v1alpha4",
+            "nodes": [
+                {"role": "control-plane", "extraPortMappings": [mapping]},
+                {"role": "worker"},
+                {"role": "worker"},
+            ],
+        }
+        path = self.directory / "kind.json"
+        path.write_text(json.dumps(config))
+        create = ("kind", "create", "cluster", "--name", NAME, "--image", NODE_IMAGE, "--config", str(path))
+        _run(*create, "--kubeconfig", str(self.kubeconfig), "--wait", "180s", timeout=300)
+        self.gateway = f"http://127.0.0.1:{port}"
+
+    def _host_port(self) -> str:
+        return _run("docker", "port", f"{NAME}-control-plane", f"{NODE_PORT}/tcp").strip().rpartition(":")[2]
+
+    def helm_upgrade(self, *settings: str) -> None:
+        """Install or upgrade the chart and wait until all of it is up."""
+        values = ("gateway.service.type=NodePort", f"gateway.service.nodePort={NODE_PORT}", *settings)
+        flags = [word for value in values for word in ("--set", value)]
+        _run(
+            *("helm", "upgrade", "--install", "fairlead", str(CHART), "--namespace", SYSTEM, "--create-namespace"),
+            *("--kubeconfig", str(self.kubeconfig), "--wait", "--timeout", "180s", *flags),
+            timeout=240,
+        )
+
+    def _serve_models(self) -> None:
+        """The models as files behind a plain HTTP server in the cluster."""
+        labels = {"app": "models"}
+        container = {
+            "name": "http",
+            "image": "fairlead/runtime-core:0.1.0",
+            "command": ["python", "-m", "http.server", "8080", "--directory", "/models"],
+            "volumeMounts": [{"name": "models", "mountPath": "/models"}],
+        }
+        pod = {"containers": [container], "volumes": [{"name": "models", "configMap": {"name": "models"}}]}
+        files = [f"--from-file={key}.skops={path / 'model.skops'}" for key, path in self.models.items()]
+        create = ("create", "--dry-run=client", "-o", "json")
+        namespace = self.kubectl(*create, "namespace", MODELS)
+        config = self.kubectl(*create, "configmap", "models", "--namespace", MODELS, *files)
+        deployment = {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "models"},
+            "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}},
+        }
+        service = {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "models"},
+            "spec": {"selector": labels, "ports": [{"port": 80, "targetPort": 8080}]},
+        }
+        self.kubectl("apply", "-f", "-", stdin=namespace)
+        self.apply(MODELS, json.loads(config), deployment, service)
+        self.kubectl("rollout", "status", "deployment/models", "-n", MODELS, "--timeout=120s", timeout=150)
+
+    def model_uri(self, directory: Path) -> str:
+        return f"http://models.{MODELS}.svc.cluster.local/{directory.name}.skops"
+
+    def kill(self, part: Part, namespace: str = "") -> None:
+        if part is Part.OPERATOR:
+            self._kill_containers(SYSTEM, "operator")
+        elif part is Part.GATEWAY_AGENT:
+            self._kill_containers(SYSTEM, "agent")
+        elif part is Part.HAPROXY:
+            self._kill_containers(SYSTEM, "haproxy", limit=1)
+        elif part is Part.API_SERVER:
+            self._kill_on(f"{NAME}-control-plane", "kube-apiserver")
+        else:
+            self._kill_containers(namespace, "kserve-container", limit=1)
+
+    def _kill_containers(self, namespace: str, container: str, limit: int = 100) -> None:
+        """SIGKILL to the main process of a container, in all pods of the namespace that have it or in so many."""
+        pods: list[dict[str, Any]] = json.loads(self.kubectl("get", "pods", "-n", namespace, "-o", "json"))["items"]
+        statuses = [
+            (pod["spec"]["nodeName"], status["containerID"].removeprefix("containerd://"))
+            for pod in pods
+            for status in pod["status"].get("containerStatuses", [])
+            if status["name"] == container and "running" in status["state"]
+        ]
+        assert statuses, f"no running container {container} in {namespace}"
+        for node, identifier in statuses[:limit]:
+            template = "{{.info.pid}}"
+            pid = _run(
+                "docker", "exec", node, "crictl", "inspect", "-o", "go-template", "--template", template, identifier
+            )
+            _run("docker", "exec", node, "kill", "-9", pid.strip())
+
+    def _kill_on(self, node: str, container: str) -> None:
+        identifier = _run("docker", "exec", node, "crictl", "ps", "--name", container, "-q").split()[0]
+        pid = _run(
+            *(
+                "docker",
+                "exec",
+                node,
+                "crictl",
+                "inspect",
+                "-o",
+                "go-template",
+                "--template",
+                "{{.info.pid}}",
+                identifier,
+            )
+        )
+        _run("docker", "exec", node, "kill", "-9", pid.strip())
+
+    def save_state(self, namespace: str, test: str) -> None:
+        super().save_state(namespace, test)
+        logs = {"operator": "deployment/fairlead-operator", "gateway": "deployment/fairlead-gateway"}
+        for name, target in logs.items():
+            text = self.kubectl("logs", "-n", SYSTEM, target, "--all-containers", "--tail=2000")
+            (ARTIFACTS / test / f"{name}.log").write_text(text)
+        for pod in self.kubectl("get", "pods", "-n", namespace, "-o", "name").split():
+            text = self.kubectl("logs", "-n", namespace, pod, "--all-containers", "--ignore-errors")
+            (ARTIFACTS / test / f"{pod.replace('/', '-')}.log").write_text(text)
+
+
+def _run(*command: str, timeout: float = 120) -> str:
+    """Run a program and return what it printed; an AssertionError with its stderr if it fails."""
+    started = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    if done.returncode != 0:
+        took = time.monotonic() - started
+        raise AssertionError(f"{' '.join(command)} failed after {took:.0f} s: {done.stderr.strip()[-2000:]}")
+    return done.stdout
