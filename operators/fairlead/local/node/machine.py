@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from fairlead.kube.client import Client
 from fairlead.kube.objects import Object, utcnow
 from fairlead.local.node.addresses import Addresses
+
+if TYPE_CHECKING:
+    from fairlead.kube.client import Client
 
 NODE_NAME = "laptop"
 CLUSTER_MARK = "FAIRLEAD_CLUSTER"

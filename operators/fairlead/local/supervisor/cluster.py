@@ -11,25 +11,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import sys
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from fairlead.kube.client import Client
 from fairlead.kube.objects import Object
 from fairlead.local.node.machine import CLUSTER_MARK
 from fairlead.local.node.process import sweep
-from fairlead.local.node.service import running_node
-from fairlead.local.node.workloads import Workloads
 from fairlead.local.supervisor import manifests
 from fairlead.local.supervisor.child import Child
 from fairlead.local.supervisor.errors import UpError
 from fairlead.local.supervisor.home import Running, free_port
 from fairlead.local.supervisor.options import Options
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from fairlead.kube.client import Client
+    from fairlead.local.node.workloads import Workloads
+
 
 API_SERVER_PATIENCE = 20.0
 """Seconds that the API server may take to start."""
@@ -71,6 +71,10 @@ class LaptopCluster:
         if self.options.ephemeral:
             home.forget()
         self._start_children()
+        # Half of this process's own start: it is done while the children start.
+        from fairlead.kube.client import Client
+        from fairlead.local.node.service import running_node
+
         await self._api_server()
         self.client = await Client.connect(str(home.kubeconfig))
         self._stack.push_async_callback(self.client.close)

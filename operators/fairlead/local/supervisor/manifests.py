@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
 from fairlead.api import names
-from fairlead.kube.client import Client
 from fairlead.kube.errors import ApiError
 from fairlead.kube.objects import Object
 from fairlead.kube.resources import CONFIG_MAPS, resource_for
 from fairlead.local.supervisor.errors import UpError
+
+if TYPE_CHECKING:
+    from fairlead.kube.client import Client
 
 FIELD_MANAGER = "fairlead-up"
 SUFFIXES = (".yaml", ".yml", ".json")

@@ -38,7 +38,6 @@ async def _run(options: Options, mark: str, began: float) -> int:
     from fairlead.kube.errors import KubeError
     from fairlead.local.node.addresses import NoAddress
     from fairlead.local.supervisor.cluster import LaptopCluster
-    from fairlead.local.supervisor.screen import Screen
 
     cluster = LaptopCluster(options, mark)
     told_to_stop = asyncio.Event()
@@ -47,6 +46,8 @@ async def _run(options: Options, mark: str, began: float) -> int:
         try:
             if not await _before(stop, cluster.start()):
                 return INTERRUPTED
+            from fairlead.local.supervisor.screen import Screen
+
             screen = Screen(cluster, sys.stdout, time.monotonic() - began)
             await _before(stop, _first_of(cluster.failed(), screen.run()))
             return 0
