@@ -22,7 +22,8 @@ from fairlead.runtime.server import ModelServer, listen
 from fairlead.runtime.settings import Settings
 
 # tritonclient and kserve both register a package `inference` in protobuf's default pool, which takes only one of them.
-with mock.patch.object(descriptor_pool, "Default", lambda pool=descriptor_pool.DescriptorPool(): pool):
+_pool_of_its_own = descriptor_pool.DescriptorPool()
+with mock.patch.object(descriptor_pool, "Default", return_value=_pool_of_its_own):
     importlib.import_module("tritonclient.grpc")
 
 

@@ -102,6 +102,12 @@ def _preload(uri: str, environment: Mapping[str, str]) -> None:
 
 def open_model(path: Path, name: str, settings: Settings) -> Model:
     """The class that the settings name, or the framework's model for what lies at `path`."""
+    from fairlead.runtime.remote import connect
+
+    return connect(_open(path, name, settings), settings)
+
+
+def _open(path: Path, name: str, settings: Settings) -> Model:
     from fairlead.runtime.frameworks import LoadOptions, custom, load
 
     if settings.model_class is not None:

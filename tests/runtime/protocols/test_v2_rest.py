@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import numpy as np
@@ -176,10 +177,8 @@ def test_byte_strings_with_lying_lengths_are_refused(raw, message):
 
 @given(st.binary(max_size=200), st.one_of(st.none(), st.integers(-1, 300).map(str)))
 def test_no_body_raises_anything_but_our_error(noise, length):
-    try:
+    with contextlib.suppress(InvalidRequest):
         v2_rest.decode_request(noise, length)
-    except InvalidRequest:
-        pass
 
 
 def test_nan_is_null_in_json_and_exact_in_binary():

@@ -135,3 +135,25 @@ def _rows(tensor: Tensor) -> Any:
     if tensor.datatype in ("FP16", "BF16"):
         return np.ascontiguousarray(tensor.data, np.float32)
     return np.ascontiguousarray(tensor.data)
+
+
+# --- The other side: what a transformer sends to its predictor -----------------------------------------------------
+
+
+def encode_request(request: InferRequest) -> bytes:
+    """`instances`: the rows of the one input, or an object with each input's value for every row."""
+    if request.body is not None:
+        return orjson.dumps(request.body, option=orjson.OPT_SERIALIZE_NUMPY)
+    rows = orjson.loads(encode_response(InferResponse(request.inputs)))["predictions"]
+    return orjson.dumps({"instances": rows} if isinstance(rows, list) else {"inputs": rows})
+
+
+def decode_response(body: Buffer) -> InferResponse:
+    """`predictions` as one tensor if they are one, else as JSON in `body`."""
+    document = parse_json(body)
+    if not isinstance(document, dict) or "predictions" not in document:
+        raise InvalidRequest('the predictor\'s answer has no "predictions"')
+    try:
+        return InferResponse([tensor("predictions", document["predictions"], None)])
+    except InvalidRequest:
+        return InferResponse([], body=document)

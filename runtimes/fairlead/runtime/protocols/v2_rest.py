@@ -7,7 +7,7 @@ error, in a JSON answer they are `null`, as in KServe; a client that needs them 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -227,20 +227,57 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "null")
 
 
-# --- Responses --------------------------------------------------------------------------------------------------
+# --- Out --------------------------------------------------------------------------------------------------
 
 
 def encode_response(response: InferResponse, request: InferRequest) -> tuple[bytes, int | None]:
     """The body, and the length of its JSON part if tensors follow it in binary."""
-    outputs = []
-    blobs: list[bytes] = []
     all_binary = bool(request.parameters.get("binary_data_output"))
     wanted = {output.name: output.parameters for output in request.outputs} if request.outputs else {}
-    for tensor in response.outputs:
+
+    def binary(tensor: Tensor) -> bool:
         asked = wanted.get(tensor.name)
+        return all_binary if asked is None else bool(asked.get("binary_data", all_binary))
+
+    document: dict[str, Any] = {"model_name": response.model_name}
+    if response.model_version is not None:
+        document["model_version"] = response.model_version
+    return _encode(document, "outputs", response, binary, response.outputs)
+
+
+def encode_request(request: InferRequest) -> tuple[bytes, int | None]:
+    """A request to another server: its tensors in binary, and so the answer's."""
+    parameters = {**request.parameters, "binary_data_output": True}
+    outgoing = InferRequest(request.inputs, id=request.id, parameters=parameters)
+    return _encode({}, "inputs", outgoing, lambda tensor: True, request.inputs)
+
+
+def decode_response(body: wire.Buffer, header_length: str | None = None) -> InferResponse:
+    """Another server's answer. Raises InvalidRequest if it is none."""
+    json_body, binary = _split(body, header_length)
+    document = _object(json_body)
+    tensors = []
+    offset = 0
+    for item in document.get("outputs") or ():
+        tensor, size = _input(item, binary, offset, DEFAULT_MAX_ELEMENTS)
+        tensors.append(tensor)
+        offset += size
+    return InferResponse(tensors, model_version=document.get("model_version"), parameters=document.get("parameters"))
+
+
+def _encode(
+    document: dict[str, Any],
+    key: str,
+    message: InferRequest | InferResponse,
+    binary: Callable[[Tensor], bool],
+    tensors: Sequence[Tensor],
+) -> tuple[bytes, int | None]:
+    items = document[key] = []
+    blobs: list[bytes] = []
+    for tensor in tensors:
         item: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
-        parameters = {key: value for key, value in (tensor.parameters or {}).items() if key != "binary_data_size"}
-        if all_binary if asked is None else asked.get("binary_data", all_binary):
+        parameters = {k: value for k, value in (tensor.parameters or {}).items() if k != "binary_data_size"}
+        if binary(tensor):
             blob = wire.encode(tensor)
             blobs.append(blob)
             parameters["binary_data_size"] = len(blob)
@@ -248,14 +285,11 @@ def encode_response(response: InferResponse, request: InferRequest) -> tuple[byt
             item["data"] = json_data(tensor)
         if parameters:
             item["parameters"] = parameters
-        outputs.append(item)
-    document: dict[str, Any] = {"model_name": response.model_name, "outputs": outputs}
-    if response.model_version is not None:
-        document["model_version"] = response.model_version
-    if response.id is not None:
-        document["id"] = response.id
-    if response.parameters:
-        document["parameters"] = response.parameters
+        items.append(item)
+    if message.id is not None:
+        document["id"] = message.id
+    if message.parameters:
+        document["parameters"] = message.parameters
     header = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
     if not blobs:
         return header, None

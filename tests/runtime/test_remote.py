@@ -1,0 +1,75 @@
+"""A transformer: its own preprocess and postprocess, the predictor's predict, over either protocol."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fairlead.runtime.errors import InvalidRequest, LoadError, NotReady
+from fairlead.runtime.model import Model
+from fairlead.runtime.remote import connect
+from fairlead.runtime.runner import Runner
+from fairlead.runtime.settings import Settings
+from fairlead.runtime.tensors import InferRequest, Tensor
+
+
+class PlusOne(Model):
+    def preprocess(self, request):
+        return InferRequest([Tensor("x", request.array.astype(np.float32) + 1)], headers=request.headers)
+
+    def postprocess(self, response, request):
+        return {"shifted": response.outputs[0].data * 100}
+
+
+def settings(host: str, protocol: str = "v2") -> Settings:
+    return replace(Settings(model_dir=Path("none")), predictor_host=host, predictor_protocol=protocol)
+
+
+@pytest.mark.parametrize("protocol", ["v1", "v2"])
+async def test_a_model_without_a_predict_of_its_own_calls_the_predictor(server, protocol):
+    runner = Runner(connect(PlusOne("double"), settings(server.http, protocol)))
+    for value in (0.0, 1.0):
+        response = await runner.infer(InferRequest([Tensor("x", np.full((1, 3), value))]))
+        assert response["shifted"].tolist() == [[200.0 * (value + 1)] * 3]
+    await runner.close()
+
+
+async def test_a_model_with_a_predict_of_its_own_keeps_it():
+    class Own(Model):
+        def predict(self, request):
+            return request.array
+
+    model = Own("m")
+    assert connect(model, settings("nowhere:1")).predict == model.predict
+    assert connect(PlusOne("m"), Settings()).predict.__func__ is Model.predict
+
+
+async def test_the_predictors_error_is_the_clients(server):
+    runner = Runner(connect(PlusOne("double"), settings(server.http)))
+    with pytest.raises(InvalidRequest, match=r"has shape \[1, 2\]"):
+        await runner.infer(InferRequest([Tensor("x", np.zeros((1, 2)))]))
+    await runner.close()
+
+
+async def test_a_predictor_that_is_not_there_is_unavailable():
+    runner = Runner(connect(PlusOne("double"), settings("127.0.0.1:1")))
+    with pytest.raises(NotReady, match=r"the predictor 127.0.0.1:1 cannot be reached"):
+        await runner.infer(InferRequest([Tensor("x", np.zeros((1, 3)))]))
+
+
+def test_a_protocol_that_a_transformer_cannot_call_is_refused():
+    with pytest.raises(LoadError, match="v1 or v2"):
+        connect(PlusOne("double"), settings("h", "grpc-v2"))
+
+
+def test_it_serves(server, serve):
+    transformer = serve(connect(PlusOne("double"), settings(server.http)), grpc_port=None)
+    connection = http.client.HTTPConnection(transformer.http, timeout=20)
+    connection.request("POST", "/v1/models/double:predict", b'{"instances": [[0, 1, 2]]}')
+    assert json.loads(connection.getresponse().read()) == {"predictions": [[200.0, 400.0, 600.0]]}
+    connection.close()
