@@ -1,6 +1,6 @@
 """Prints what extras of this project install, one requirement a line, so that an image can install it without the code.
 
-    python tools/extras.py runtime sklearn onnx > requirements.txt
+python tools/extras.py runtime sklearn onnx > requirements.txt
 """
 
 from __future__ import annotations
