@@ -10,7 +10,6 @@ import orjson
 from . import errors
 from .protobuf import decode_object
 
-APPLY = ("application/apply-patch+yaml", "application/apply-patch+cbor")
 PATCH_FORMS = {
     "application/json-patch+json": "json",
     "application/merge-patch+json": "merge",

@@ -127,7 +127,6 @@ _PACKAGES: Final = {
     "apiextensions.k8s.io": "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.",
 }
 
-SCALE: Final = "io.k8s.api.autoscaling.v1.Scale"
 CRD: Final[Storage] = ("apiextensions.k8s.io", "customresourcedefinitions")
 NAMESPACES: Final[Storage] = ("", "namespaces")
 PODS: Final[Storage] = ("", "pods")
@@ -161,9 +160,6 @@ class Kinds:
     def stored(self, storage: Storage) -> Kind:
         """The kind in the version that objects are kept in."""
         return self._storage[storage]
-
-    def by_kind(self, api_version: str, name: str) -> Kind | None:
-        return next((k for k in self._kinds.values() if k.kind == name and k.api_version == api_version), None)
 
     def all(self) -> list[Kind]:
         return list(self._kinds.values())
