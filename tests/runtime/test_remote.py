@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 from dataclasses import replace
 from pathlib import Path
 
+import kserve
 import numpy as np
 import pytest
 
 from fairlead.runtime.errors import InvalidRequest, LoadError, NotReady
+from fairlead.runtime.frameworks.kserve import adapt
 from fairlead.runtime.model import Model
+from fairlead.runtime.protocols import v1
 from fairlead.runtime.remote import connect
 from fairlead.runtime.runner import Runner
 from fairlead.runtime.settings import Settings
@@ -65,6 +69,22 @@ async def test_a_predictor_that_is_not_there_is_unavailable():
 def test_a_protocol_that_a_transformer_cannot_call_is_refused():
     with pytest.raises(LoadError, match="v1 or v2"):
         connect(PlusOne("double"), settings("h", "grpc-v2"))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of kserve, about httpx
+async def test_a_kserve_transformer_calls_its_predictor(server):
+    class Transformer(kserve.Model):
+        def preprocess(self, payload, headers=None):
+            return {"instances": [[value + 1 for value in row] for row in payload["instances"]]}
+
+        def postprocess(self, result, headers=None, response_headers=None):
+            return {"predictions": [[value * 100 for value in row] for row in result["predictions"]]}
+
+    model = connect(adapt("double", Transformer("double")), settings(server.http, "v1"))
+    await asyncio.to_thread(model.load)
+    runner = Runner(model)
+    response = await runner.infer(InferRequest([], body={"instances": [[0, 1, 2]]}))
+    assert v1.encode_response(response) == b'{"predictions":[[200.0,400.0,600.0]]}'
 
 
 def test_it_serves(server, serve):

@@ -29,7 +29,7 @@ def connect(model: Model, settings: Settings) -> Model:
         return model
     target = getattr(model, "target", None)
     if target is not None and hasattr(type(target), "predictor_config"):
-        _tell_kserve(settings)
+        _tell_kserve(type(target), settings)
     elif type(model).predict is Model.predict:
         predictor = RemotePredictor(model.name, settings)
         model.predict = predictor.predict  # type: ignore[method-assign]
@@ -38,18 +38,15 @@ def connect(model: Model, settings: Settings) -> Model:
     return model
 
 
-def _tell_kserve(settings: Settings) -> None:
-    """kserve.Model's own predict reads the predictor from kserve's context."""
-    from kserve import context as kserve_context
+def _tell_kserve(kind: Any, settings: Settings) -> None:
+    """kserve.Model's own predict asks its property `predictor_config`, which reads a context variable of kserve's server."""
     from kserve.predictor_config import PredictorConfig
 
-    kserve_context.set_predictor_config(
-        PredictorConfig(
-            predictor_host=settings.predictor_host,
-            predictor_protocol=settings.predictor_protocol,
-            predictor_use_ssl=settings.predictor_use_ssl,
-            predictor_request_timeout_seconds=int(settings.predictor_timeout),
-        )
+    kind.predictor_config = PredictorConfig(
+        predictor_host=settings.predictor_host,
+        predictor_protocol=settings.predictor_protocol,
+        predictor_use_ssl=settings.predictor_use_ssl,
+        predictor_request_timeout_seconds=int(settings.predictor_timeout),
     )
 
 
