@@ -86,6 +86,11 @@ def test_nested_and_flat_data_are_the_same():
     assert np.array_equal(flat["x"], nested["x"])
 
 
+def test_integers_beyond_the_signed_range_stay_exact():
+    request = v2_rest.decode_request(body(fp32(datatype="UINT64", data=[2**64 - 1, 1])))
+    assert request["x"].tolist() == [2**64 - 1, 1]
+
+
 def test_bytes_in_json_are_strings():
     request = v2_rest.decode_request(body(fp32(datatype="BYTES", data=["a", "é"])))
     assert request["x"].tolist() == [b"a", "é".encode()]

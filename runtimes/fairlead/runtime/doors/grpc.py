@@ -139,25 +139,24 @@ class Service:
             for name, method in methods.items()
         }
         serialize = pb.ModelInferResponse.SerializeToString
-        handlers["ModelInfer"] = grpc.unary_unary_rpc_method_handler(
-            self.infer, pb.ModelInferRequest.FromString, serialize
-        )
+        handlers["ModelInfer"] = grpc.unary_unary_rpc_method_handler(self.infer, v2_grpc.parse, serialize)
         handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
-            self.stream_infer, pb.ModelInferRequest.FromString, pb.ModelStreamInferResponse.SerializeToString
+            self.stream_infer, v2_grpc.parse, pb.ModelStreamInferResponse.SerializeToString
         )
         return handlers
 
     # --- Predictions --------------------------------------------------------------------------------------------
 
-    async def infer(self, message: Any, context: Any) -> Any:
+    async def infer(self, incoming: v2_grpc.Incoming, context: Any) -> Any:
         started = time.perf_counter()
+        message = incoming.message
         name = message.model_name
         metrics = self._repository.metrics
         label = name if name in self._repository.runners else ""
         try:
             runner = self._repository.runner(name, message.model_version)
-            request = self._decode(message, context)
-            response = v2_grpc.encode_response(await runner.infer(request), raw=bool(message.raw_input_contents))
+            request = self._decode(incoming, context)
+            response = v2_grpc.encode_response(await runner.infer(request), raw=bool(incoming.raw))
         except ServingError as error:
             metrics.requests.add((label, "v2-grpc", _CODES[error.grpc_code].name))
             if error.__cause__ is not None and error.http_status >= 500:
@@ -167,13 +166,14 @@ class Service:
         metrics.seconds.child((label, "v2-grpc")).observe(time.perf_counter() - started)
         return response
 
-    async def stream_infer(self, messages: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+    async def stream_infer(self, messages: AsyncIterator[v2_grpc.Incoming], context: Any) -> AsyncIterator[Any]:
         """Each request's responses in turn; an error is a response, the stream goes on, as with Triton."""
-        async for message in messages:
+        async for incoming in messages:
+            message = incoming.message
             try:
                 runner = self._repository.runner(message.model_name, message.model_version)
-                request = self._decode(message, context)
-                raw = bool(message.raw_input_contents)
+                request = self._decode(incoming, context)
+                raw = bool(incoming.raw)
                 async for response in runner.stream(request):
                     yield pb.ModelStreamInferResponse(infer_response=v2_grpc.encode_response(response, raw=raw))
                 if request.parameters.get("triton_enable_empty_final_response"):
@@ -183,8 +183,8 @@ class Service:
                     error_message=error.message, infer_response=pb.ModelInferResponse(id=message.id)
                 )
 
-    def _decode(self, message: Any, context: Any) -> InferRequest:
-        request = v2_grpc.decode_request(message, max_elements=self._limits.max_elements)
+    def _decode(self, incoming: v2_grpc.Incoming, context: Any) -> InferRequest:
+        request = v2_grpc.decode_request(incoming, max_elements=self._limits.max_elements)
         remaining = context.time_remaining()
         if remaining is not None and remaining < 1e8:  # both implementations have a way of saying "none"
             request.deadline = time.monotonic() + remaining

@@ -6,7 +6,7 @@ request used, as KServe and Triton do. FP16 and BF16 have no typed form.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,9 +33,67 @@ _CONTENTS = {
 """The repeated field that carries each datatype; FP16 and BF16 have none."""
 
 
-def decode_request(message: Any, *, max_elements: int = DEFAULT_MAX_ELEMENTS) -> InferRequest:
-    """A ModelInferRequest as tensors. Version and model name are the caller's business."""
-    raw = message.raw_input_contents
+LARGE = 16_384
+"""Bytes of a message from which its raw tensors are worth not being copied."""
+_RAW_INPUT_CONTENTS = 7
+
+
+class Incoming:
+    """A ModelInferRequest and its raw tensors."""
+
+    __slots__ = ("message", "raw")
+
+    def __init__(self, message: Any, raw: Sequence[wire.Buffer]) -> None:
+        self.message = message
+        self.raw = raw
+
+
+def parse(payload: bytes) -> Incoming:
+    """Parse a ModelInferRequest. The raw tensors of a large one are views of `payload`: protobuf would copy them twice."""
+    if len(payload) >= LARGE and (parts := _split_raw(payload)) is not None:
+        rest, raw = parts
+        return Incoming(pb.ModelInferRequest.FromString(rest), raw)
+    message = pb.ModelInferRequest.FromString(payload)
+    return Incoming(message, message.raw_input_contents)
+
+
+def _split_raw(payload: bytes) -> tuple[bytes, list[memoryview]] | None:
+    """The message without raw_input_contents, and these; None if it is not what it should be, and protobuf is to say so."""
+    view = memoryview(payload)
+    end, at = len(payload), 0
+    rest: list[memoryview] = []
+    raw: list[memoryview] = []
+    try:
+        while at < end:
+            start = at
+            tag, at = _varint(payload, at)
+            length, at = _varint(payload, at)
+            if tag & 7 != 2 or at + length > end:  # all fields of this message are length-delimited
+                return None
+            if tag >> 3 == _RAW_INPUT_CONTENTS:
+                raw.append(view[at : at + length])
+            else:
+                rest.append(view[start : at + length])
+            at += length
+    except IndexError:
+        return None
+    return b"".join(rest), raw
+
+
+def _varint(payload: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = payload[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+        shift += 7
+
+
+def decode_request(incoming: Incoming, *, max_elements: int = DEFAULT_MAX_ELEMENTS) -> InferRequest:
+    """A request as tensors. Version and model name are the caller's business."""
+    message, raw = incoming.message, incoming.raw
     inputs = message.inputs
     if not inputs:
         raise InvalidRequest("the request has no inputs")

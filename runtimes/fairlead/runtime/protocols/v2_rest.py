@@ -142,7 +142,20 @@ def _numeric_array(name: str, datatype: str, data: list[Any]) -> Array:
         array = np.array(data)
     except (ValueError, OverflowError):
         raise InvalidRequest(f"input {name!r}: data is ragged, rows differ in length") from None
+    if datatype == "UINT64" and array.dtype.kind == "f":
+        array = _integers(data, array)
     return as_datatype(name, datatype, array)
+
+
+def _integers(data: list[Any], array: Array) -> Array:
+    """numpy makes floats of integers on both sides of 2^63; exact ones if integers are all there is."""
+    objects = np.array(data, dtype=object)
+    if any(type(value) is not int for value in objects.ravel()):
+        return array
+    try:
+        return objects.astype(np.uint64)
+    except OverflowError:
+        return objects.astype(np.int64) if objects.max() < 2**63 else array
 
 
 def as_datatype(name: str, datatype: str, array: Array) -> Array:
