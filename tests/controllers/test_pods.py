@@ -126,6 +126,11 @@ def test_a_claim_without_a_name_is_an_error_that_says_how_to_write_it() -> None:
         rendered(model(storageUri="pvc:///x"))
 
 
+def test_an_address_relative_to_a_manifest_is_an_error_that_says_who_understands_it() -> None:
+    with pytest.raises(InvalidPredictorSpec, match="apply it with these, or write file:///"):
+        rendered(model(storageUri="./models/iris.skops"))
+
+
 def test_several_sources_each_come_to_their_place() -> None:
     obj = isvc("x", storageUris=[{"uri": "s3://a"}, {"uri": "hf://b", "mountPath": "/mnt/tokens"}])
     del obj["spec"]["predictor"]["model"]["storageUri"]

@@ -42,6 +42,8 @@ PREDICTOR_CONTAINER = "kserve-container"
 TRANSFORMER_CONTAINER = "transformer-container"
 STORAGE_INITIALIZER_CONTAINER = "storage-initializer"
 MODEL_DIR = "/mnt/models"
+RELATIVE_URIS = ("./", "../")
+"""How a storageUri begins that is meant from its manifest on. Only who reads the file knows where that is, so it gets no further."""
 STORAGE_URI_ENV = "STORAGE_URI"
 """The model's address, for a container that fetches it by itself (ours, and custom ones that ask for it)."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import signal
 import socket
@@ -122,6 +123,27 @@ def test_a_manifest_that_is_not_there_is_named() -> None:
 def test_the_crds_and_runtimes_are_found_and_readable() -> None:
     kinds = {obj["kind"] for kind in ("crds", "runtimes") for obj in manifests.read([manifests.shipped(kind)])}
     assert kinds == {"CustomResourceDefinition", "ClusterServingRuntime"}
+
+
+def test_a_model_is_found_from_its_manifest_on_wherever_one_stands(tmp_path: Path) -> None:
+    model = {"modelFormat": {"name": "sklearn"}, "storageUri": "./models/a b.skops"}
+    spec = {"predictor": {"model": model}, "canary": [{"predictor": {"model": {"storageUri": "../b"}}}]}
+    manifest = tmp_path / "samples" / "iris.yaml"
+    manifest.parent.mkdir()
+    manifest.write_text(
+        json.dumps({"apiVersion": "v1", "kind": "List", "items": [{"apiVersion": "v1", "kind": "A", "spec": spec}]})
+    )
+
+    (found,) = manifests.read([manifest])
+
+    assert found["spec"]["predictor"]["model"]["storageUri"] == f"file://{tmp_path}/samples/models/a%20b.skops"
+    assert found["spec"]["canary"][0]["predictor"]["model"]["storageUri"] == f"file://{tmp_path}/b"
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/model", "/models/iris", "models/iris", "https://a.example/../b"])
+def test_any_other_address_stays_as_it_is(uri: str) -> None:
+    obj = {"apiVersion": "v1", "kind": "A", "spec": {"storageUri": uri}}
+    assert manifests.located(obj, Path("/somewhere")) == obj
 
 
 def test_an_installation_without_manifests_says_so() -> None:

@@ -39,6 +39,11 @@ def provision(
     volumes: list[Open] = []
     init_containers: list[Open] = []
     for number, source in enumerate(sources, 1):
+        if source.uri.startswith(names.RELATIVE_URIS):
+            raise InvalidPredictorSpec(
+                f"storageUri {source.uri!r} is relative to a manifest, which only `fairlead up` and `fairlead apply` know: "
+                "apply it with these, or write file:///…"
+            )
         suffix = "" if number == 1 else f"-{number}"
         if source.uri.startswith(_PVC):
             volume, mount = _claim(source, CLAIM_VOLUME + suffix)

@@ -34,7 +34,7 @@ def shipped(kind: str) -> Path:
 
 
 def read(paths: Iterable[Path]) -> list[Object]:
-    """All objects of files and directories, Lists unfolded; raises UpError naming the file and line that cannot be read."""
+    """All objects of files and directories, Lists unfolded, models beside them located; raises UpError naming what cannot be read."""
     found: list[Object] = []
     for path in paths:
         if path.is_dir():
@@ -56,7 +56,22 @@ def _objects(document: object, path: Path) -> list[Object]:
         raise UpError(f"{path}: a document has no apiVersion and kind, so it is not a Kubernetes manifest")
     if document["kind"] == "List":
         return [obj for item in document.get("items") or () for obj in _objects(item, path)]
-    return [document]
+    return [located(document, path.parent if path.is_file() else Path())]
+
+
+def located(obj: Object, directory: Path) -> Object:
+    """The object with every storageUri that begins with ./ or ../ taken from `directory`, as the author of its file wrote it."""
+    return {key: _located(key, value, directory) for key, value in obj.items()}
+
+
+def _located(key: str, value: object, directory: Path) -> object:
+    if isinstance(value, dict):
+        return located(value, directory)
+    if isinstance(value, list):
+        return [_located(key, item, directory) for item in value]
+    if key == "storageUri" and isinstance(value, str) and value.startswith(names.RELATIVE_URIS):
+        return (directory / value).resolve().as_uri()
+    return value
 
 
 async def apply(client: Client, objects: Iterable[Object]) -> list[Object]:
