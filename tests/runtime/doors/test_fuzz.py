@@ -12,7 +12,6 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-
 from tests.runtime.conftest import Doubler, start
 
 # Not among them: that every body the schema allows is accepted (a schema cannot say that data fits shape).
