@@ -72,13 +72,15 @@ def run(count: int, serve: Callable[[Siblings], None]) -> None:
 
     Raises LoadError if a worker says that its model cannot be loaded: the others have the same.
     """
-    with tempfile.TemporaryDirectory(prefix="fairlead-") as directory:
-        _Supervisor(count, lambda index: serve(Siblings(Path(directory), index, count))).run()
+    with tempfile.TemporaryDirectory(prefix="fairlead-") as name:
+        directory = Path(name)
+        _Supervisor(count, lambda index: serve(Siblings(directory, index, count)), directory / "reason").run()
 
 
 class _Supervisor:
-    def __init__(self, count: int, work: Callable[[int], None]) -> None:
+    def __init__(self, count: int, work: Callable[[int], None], reason: Path) -> None:
         self._work = work
+        self._reason = reason
         self._count = count
         self._workers: dict[int, tuple[int, float]] = {}
         self._stopping = False
@@ -105,7 +107,7 @@ class _Supervisor:
             self._work(index)
             code = 0
         except LoadError as error:
-            print(error.message, file=sys.stderr, flush=True)  # noqa: T201
+            self._reason.write_text(error.message)
             code = LOAD_FAILED
         except BaseException:
             log.exception("worker %d", index)
@@ -121,7 +123,7 @@ class _Supervisor:
             self._pass_on(signal.SIGTERM, None)
             while self._workers:
                 self._workers.pop(os.waitpid(-1, 0)[0], None)
-            raise LoadError("a worker could not load its model: see the line above")
+            raise LoadError(self._reason.read_text())
         log.warning("worker %d (pid %d) ended with code %d and is replaced", index, pid, code)
         if time.monotonic() - started < YOUNG:
             time.sleep(RESTART_DELAY)
