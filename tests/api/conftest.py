@@ -111,7 +111,7 @@ def cluster(kube_apiserver: httpx.Client) -> httpx.Client:
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while time.monotonic() < deadline:
             name = f"{kind.plural}.serving.kserve.io"
-            conditions = kube_apiserver.get(f"{definitions}/{name}").json()["status"].get("conditions", [])
+            conditions = kube_apiserver.get(f"{definitions}/{name}").json()["status"].get("conditions") or []
             assert not [c for c in conditions if c["type"] == "NonStructuralSchema"], conditions
             listed = kube_apiserver.get(f"/apis/serving.kserve.io/{kind.version}/{kind.plural}").status_code == 200
             if listed and any(c["type"] == "Established" and c["status"] == "True" for c in conditions):
