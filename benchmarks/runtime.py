@@ -160,8 +160,14 @@ def start(name: str, directory: Path, *, pinned: bool = True, grpc: bool = True)
     started = time.perf_counter()
     log = (directory.parent / f"{name.replace(' ', '-')}.log").open("ab")
     process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-    wait_for_answer(process, port)
-    return Server(name, process, port, grpc_port, time.perf_counter() - started)
+    server = Server(name, process, port, grpc_port, 0.0)
+    try:
+        wait_for_answer(process, port)
+    except BaseException:
+        server.signal(signal.SIGKILL)
+        raise
+    server.first_answer = time.perf_counter() - started
+    return server
 
 
 def wait_for_answer(process: subprocess.Popen[bytes], port: int) -> None:
