@@ -60,6 +60,18 @@ class Cluster:
         manifest = "\n---\n".join(json.dumps(item) for item in objects)
         self.kubectl("apply", "--namespace", namespace, "-f", "-", stdin=manifest)
 
+    def await_api(self, timeout: float = 60) -> None:
+        """Return once the API server answers."""
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                self.kubectl("get", "--raw", "/readyz", timeout=5)
+                return
+            except (KubectlError, subprocess.TimeoutExpired):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
     def get(self, namespace: str, name: str, kind: str = "isvc") -> dict[str, Any]:
         result: dict[str, Any] = json.loads(self.kubectl("get", kind, name, "--namespace", namespace, "-o", "json"))
         return result

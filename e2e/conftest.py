@@ -21,6 +21,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cluster", default="local", choices=["local", "kind"], help="where the scenarios run")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A scenario's time limit does not count what the session's cluster takes to come up."""
+    for item in items:
+        item.add_marker(pytest.mark.timeout(180, func_only=True))
+
+
 @pytest.fixture(scope="session")
 def cluster(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, models: dict[str, Path]

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
-from e2e.cluster import ARTIFACTS, Cluster, Part, free_port
+from e2e.cluster import ARTIFACTS, Cluster, KubectlError, Part, free_port
 
 NAME = "fairlead-e2e"
 NODE_IMAGE = os.environ.get("FAIRLEAD_KIND_NODE", "kindest/node:v1.34.10")
@@ -33,11 +33,18 @@ class KindCluster(Cluster):
         if NAME in _run("kind", "get", "clusters").split():
             self.kubeconfig.write_text(_run("kind", "get", "kubeconfig", "--name", NAME))
             self.gateway = f"http://127.0.0.1:{self._host_port()}"
+            taken_up = True
         else:
             self._create()
+            taken_up = False
         _run("kind", "load", "docker-image", "--name", NAME, "--nodes", ",".join(self.workers), *IMAGES, timeout=600)
         self._serve_models()
         self.helm_upgrade()
+        if taken_up:  # the images' tag is the same as in the session before, their contents may not be
+            for deployment in ("fairlead-operator", "fairlead-gateway"):
+                self.kubectl("rollout", "restart", f"deployment/{deployment}", "-n", SYSTEM)
+            for deployment in ("fairlead-operator", "fairlead-gateway"):
+                self.kubectl("rollout", "status", f"deployment/{deployment}", "-n", SYSTEM, timeout=180)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -69,15 +76,16 @@ class KindCluster(Cluster):
     def _host_port(self) -> str:
         return _run("docker", "port", f"{NAME}-control-plane", f"{NODE_PORT}/tcp").strip().rpartition(":")[2]
 
+    def helm(self, *arguments: str, timeout: float = 240) -> str:
+        """Run helm against this cluster and return its stdout."""
+        return _run("helm", *arguments, "--namespace", SYSTEM, "--kubeconfig", str(self.kubeconfig), timeout=timeout)
+
     def helm_upgrade(self, *settings: str) -> None:
         """Install or upgrade the chart and wait until all of it is up."""
         values = ("gateway.service.type=NodePort", f"gateway.service.nodePort={NODE_PORT}", *settings)
         flags = [word for value in values for word in ("--set", value)]
-        _run(
-            *("helm", "upgrade", "--install", "fairlead", str(CHART), "--namespace", SYSTEM, "--create-namespace"),
-            *("--kubeconfig", str(self.kubeconfig), "--wait", "--timeout", "180s", *flags),
-            timeout=240,
-        )
+        install = ("upgrade", "--install", "fairlead", str(CHART), "--create-namespace")
+        self.helm(*install, "--wait", "--timeout", "180s", *flags)
 
     def _serve_models(self) -> None:
         """The models as files behind a plain HTTP server in the cluster."""
@@ -88,7 +96,11 @@ class KindCluster(Cluster):
             "command": ["python", "-m", "http.server", "8080", "--directory", "/models"],
             "volumeMounts": [{"name": "models", "mountPath": "/models"}],
         }
-        pod = {"containers": [container], "volumes": [{"name": "models", "configMap": {"name": "models"}}]}
+        pod = {
+            "nodeSelector": {"kubernetes.io/hostname": self.workers[0]},  # the node that no scenario drains
+            "containers": [container],
+            "volumes": [{"name": "models", "configMap": {"name": "models"}}],
+        }
         files = [f"--from-file={key}.skops={path / 'model.skops'}" for key, path in self.models.items()]
         create = ("create", "--dry-run=client", "-o", "json")
         namespace = self.kubectl(*create, "namespace", MODELS)
@@ -116,11 +128,12 @@ class KindCluster(Cluster):
         if part is Part.OPERATOR:
             self._kill_containers(SYSTEM, "operator")
         elif part is Part.GATEWAY_AGENT:
-            self._kill_containers(SYSTEM, "agent")
+            # One of two: a pod whose agent is down is not ready, and without a ready gateway nodes refuse connections.
+            self._kill_containers(SYSTEM, "agent", limit=1)
         elif part is Part.HAPROXY:
             self._kill_containers(SYSTEM, "haproxy", limit=1)
         elif part is Part.API_SERVER:
-            self._kill_on(f"{NAME}-control-plane", "kube-apiserver")
+            self._kill_containers("kube-system", "kube-apiserver")
         else:
             self._kill_containers(namespace, "kserve-container", limit=1)
 
@@ -135,39 +148,25 @@ class KindCluster(Cluster):
         ]
         assert statuses, f"no running container {container} in {namespace}"
         for node, identifier in statuses[:limit]:
-            template = "{{.info.pid}}"
-            pid = _run(
-                "docker", "exec", node, "crictl", "inspect", "-o", "go-template", "--template", template, identifier
-            )
-            _run("docker", "exec", node, "kill", "-9", pid.strip())
-
-    def _kill_on(self, node: str, container: str) -> None:
-        identifier = _run("docker", "exec", node, "crictl", "ps", "--name", container, "-q").split()[0]
-        pid = _run(
-            *(
-                "docker",
-                "exec",
-                node,
-                "crictl",
-                "inspect",
-                "-o",
-                "go-template",
-                "--template",
-                "{{.info.pid}}",
-                identifier,
-            )
-        )
-        _run("docker", "exec", node, "kill", "-9", pid.strip())
+            # The node images have ctr always, crictl only where kind's authors built them.
+            tasks = _run("docker", "exec", node, "ctr", "--namespace", "k8s.io", "tasks", "ls")
+            pids = {task: pid for task, pid, *_ in (line.split() for line in tasks.splitlines()[1:])}
+            _run("docker", "exec", node, "kill", "-9", pids[identifier])
 
     def save_state(self, namespace: str, test: str) -> None:
         super().save_state(namespace, test)
-        logs = {"operator": "deployment/fairlead-operator", "gateway": "deployment/fairlead-gateway"}
-        for name, target in logs.items():
-            text = self.kubectl("logs", "-n", SYSTEM, target, "--all-containers", "--tail=2000")
-            (ARTIFACTS / test / f"{name}.log").write_text(text)
+        targets = {
+            "operator": (SYSTEM, "deployment/fairlead-operator"),
+            "gateway": (SYSTEM, "deployment/fairlead-gateway"),
+        }
         for pod in self.kubectl("get", "pods", "-n", namespace, "-o", "name").split():
-            text = self.kubectl("logs", "-n", namespace, pod, "--all-containers", "--ignore-errors")
-            (ARTIFACTS / test / f"{pod.replace('/', '-')}.log").write_text(text)
+            targets[pod.replace("/", "-")] = (namespace, pod)
+        for name, (where, target) in targets.items():
+            try:
+                text = self.kubectl("logs", "-n", where, target, "--all-containers", "--tail=2000")
+            except KubectlError as error:  # the pod may be gone by now
+                text = str(error)
+            (ARTIFACTS / test / f"{name}.log").write_text(text)
 
 
 def _run(*command: str, timeout: float = 120) -> str:

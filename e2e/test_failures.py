@@ -21,6 +21,7 @@ def test_a_part_of_the_control_plane_killed_under_load_costs_no_request(
     with Load(cluster.url(namespace, "digits", "/v1/models/digits:predict"), rate=50) as load:
         cluster.kill(part)
         time.sleep(3)
+        cluster.await_api()
         cluster.apply(namespace, sklearn("digits", cluster.model_uri(models["v2"])))
         revision = "digits-predictor-00002"
         cluster.eventually(
