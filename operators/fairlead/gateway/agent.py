@@ -103,9 +103,9 @@ class Agent:
             await asyncio.sleep(_COALESCE)
 
     async def _guard(self) -> None:
-        """Notices within milliseconds that HAProxy's worker has ended, whoever ended it."""
+        """Notices within milliseconds that HAProxy's worker has ended, whoever ended it but this agent."""
         while True:
             await self.haproxy.gone()
-            self.programmer.forget()
-            self._again.set()
+            if not await self.programmer.follows():
+                self._again.set()
             await asyncio.sleep(_HAPROXY_EVERY)

@@ -96,6 +96,8 @@ defaults base
     retries 3
     option redispatch 1
     option abortonclose
+    # A reload would close idle connections at once, and a request that is on its way there would be lost.
+    option idle-close-on-response
 {_errors()}
 """
 

@@ -21,6 +21,7 @@ from fairlead.gateway.state import MAPS, Admin, Command, Slot, State, map_file
 _LINE_LIMIT = 15_000
 """HAProxy reads one line of commands into one buffer of 16 KiB."""
 _ANSWER_TIMEOUT = 10.0
+_RELOAD_TIMEOUT = 30.0
 _ASK_EVERY = 2.0
 _FMAINT, _CMAINT, _DRAIN = 0x01, 0x04, 0x08
 """Bits of srv_admin_state: maintenance by the socket, by the configuration; drained."""
@@ -177,16 +178,13 @@ class Haproxy:
     async def reload(self) -> None:
         """Replace the worker by one with the files' configuration; returns when the new one serves."""
         before = await self.process_id()
-        await self._ask(self.settings.master_socket, "reload")
-        deadline = asyncio.get_running_loop().time() + 30
-        while asyncio.get_running_loop().time() < deadline:
-            try:
-                if await self.process_id() != before:
-                    return
-            except HaproxyGone:
-                pass  # between two workers
-            await asyncio.sleep(0.02)
-        raise HaproxyError("HAProxy did not reload within 30 s: see its log")
+        try:
+            async with asyncio.timeout(_RELOAD_TIMEOUT):
+                await self._tell_master_to_reload()
+                while not await self._serves_as_other_than(before):
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise HaproxyError(f"HAProxy did not reload within {_RELOAD_TIMEOUT:.0f} s: see its log") from None
 
     async def gone(self) -> None:
         """Returns when the process that serves now has ended, or was replaced.
@@ -207,6 +205,27 @@ class Haproxy:
                             return
         except (HaproxyError, OSError):
             return
+
+    async def _tell_master_to_reload(self) -> None:
+        while True:
+            try:
+                answer = await self._ask(self.settings.master_socket, "reload")
+            except HaproxyGone as error:
+                if isinstance(error.__cause__, ConnectionResetError):
+                    return  # before 2.7 it executes itself anew instead of answering
+                if not isinstance(error.__cause__, ConnectionRefusedError):
+                    raise
+                await asyncio.sleep(0.02)  # a master that has just started executes itself once more, too
+                continue
+            if answer.startswith("Success=0"):  # HAProxy 2.7 and newer say so
+                raise HaproxyError(f"HAProxy refuses its new configuration: {answer[-1000:].strip()}")
+            return
+
+    async def _serves_as_other_than(self, process_id: int) -> bool:
+        try:
+            return await self.process_id() != process_id
+        except HaproxyGone:  # between two workers
+            return False
 
     async def _info(self) -> dict[str, str]:
         lines = (await self._ask(self.settings.admin_socket, "show info")).splitlines()

@@ -27,6 +27,10 @@ class Programmer:
     def __init__(self, haproxy: Haproxy) -> None:
         self._haproxy = haproxy
         self._state: State | None = None
+        self._worker = 0
+        """The process id of the worker that the state is that of."""
+        self._turn = asyncio.Lock()
+        """Who changes HAProxy or its files: a file written in the middle of a reload would be what the new worker reads."""
         self._unwritten = asyncio.Event()
         self._reload_by: float | None = None
         self.in_effect = False
@@ -43,13 +47,27 @@ class Programmer:
         """What HAProxy knows, None while that is not known."""
         return self._state
 
-    def forget(self) -> None:
-        """HAProxy is another one now."""
-        self._state = None
-        self.in_effect = False
+    async def follows(self) -> bool:
+        """Whether the worker that serves now is the one that is known; if not, nothing is known any more."""
+        async with self._turn:
+            try:
+                same = await self._haproxy.process_id() == self._worker
+            except HaproxyError:
+                same = False
+            if not same:
+                self._forget()
+            return same
 
     async def lead(self, table: RouteTable) -> None:
         """Raises HaproxyError, and then knows nothing: lead again."""
+        async with self._turn:
+            await self._lead_or_forget(table)
+
+    def _forget(self) -> None:
+        self._state = None
+        self.in_effect = False
+
+    async def _lead_or_forget(self, table: RouteTable) -> None:
         began = time.monotonic()
         try:
             for attempt in range(_ATTEMPTS):
@@ -62,7 +80,7 @@ class Programmer:
                     if attempt == _ATTEMPTS - 1:
                         raise
         except BaseException:
-            self.forget()
+            self._forget()
             raise
         self.in_effect = True
         self.seconds = time.monotonic() - began
@@ -72,7 +90,8 @@ class Programmer:
         while True:
             await self._unwritten.wait()
             await asyncio.sleep(_PERSIST_AFTER)
-            self.write()
+            async with self._turn:
+                self.write()
 
     def write(self) -> None:
         self._unwritten.clear()
@@ -116,6 +135,7 @@ class Programmer:
 
     async def _read(self) -> State:
         """Also replaces a worker whose configuration is not this program's, after an upgrade or with other settings."""
+        self._worker = await self._haproxy.process_id()
         state = await self._haproxy.state()
         if await self._haproxy.description() != fingerprint(self._haproxy.settings):
             log.info("HAProxy runs with an older configuration; reloading it")
@@ -126,6 +146,7 @@ class Programmer:
         write_files(self._haproxy.settings, state)
         await self._haproxy.reload()
         self.reloads += 1
+        self._worker = await self._haproxy.process_id()
         fresh = await self._haproxy.state()
         if fresh.backends.keys() != state.backends.keys():
             raise HaproxyError("HAProxy did not take the new configuration: see its log")
