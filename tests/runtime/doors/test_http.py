@@ -325,3 +325,14 @@ def test_the_try_it_page_and_the_interface_document_are_there(server):
     post = document["paths"][INFER]["post"]
     example = post["requestBody"]["content"]["application/json"]["example"]
     assert call(server, "POST", INFER, json.dumps(example).encode())[0] == 200
+
+
+def test_a_model_reads_the_clients_headers_by_name(serve):
+    class Tenant(Model):
+        def predict(self, request):
+            assert "x-tenant" in request.headers
+            return [request.headers["X-Tenant"], *(name for name in request.headers if name == "x-tenant")]
+
+    server = serve(Tenant("double"), grpc_port=None)
+    answer = call(server, "POST", INFER, BODY, {"X-Tenant": "blue"})
+    assert json.loads(answer[2])["outputs"][0]["data"] == ["blue", "x-tenant"]

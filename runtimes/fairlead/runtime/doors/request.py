@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,24 @@ class Limits:
     max_elements: int = DEFAULT_MAX_ELEMENTS
     body_seconds: float = 60.0
     """A client that takes longer to send its body is let go."""
+
+
+class TextHeaders(Mapping[str, str]):
+    """Headers as text, decoded when they are read: most models read none."""
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, raw: Mapping[bytes, bytes]) -> None:
+        self._raw = raw
+
+    def __getitem__(self, name: str) -> str:
+        return self._raw[name.lower().encode("latin-1")].decode("latin-1")
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.decode("latin-1") for name in self._raw)
+
+    def __len__(self) -> int:
+        return len(self._raw)
 
 
 class Exchange:
@@ -65,7 +83,7 @@ class Exchange:
 
     def text_headers(self) -> Mapping[str, str]:
         """For the model: names in lower case."""
-        return {key.decode("latin-1"): value.decode("latin-1") for key, value in self.headers.items()}
+        return TextHeaders(self.headers)
 
     async def body(self) -> bytes:
         """The body, unpacked. Raises TooLarge, DeadlineExceeded, InvalidRequest."""

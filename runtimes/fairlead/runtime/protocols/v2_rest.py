@@ -165,8 +165,11 @@ def as_datatype(name: str, datatype: str, array: Array) -> Array:
     if array.size == 0:
         return array.astype(dtype)
     if dtype.kind == "f" and kind in "fiu":
-        with np.errstate(over="ignore"):
+        if dtype.itemsize == 8:
             result = array.astype(dtype, copy=False)
+        else:
+            with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
+                result = array.astype(dtype, copy=False)
         if not np.isfinite(result).all():
             raise InvalidRequest(f"input {name!r}: a value is too large for {datatype}")
         return result
