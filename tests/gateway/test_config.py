@@ -22,7 +22,7 @@ GOLDEN = Path(__file__).parent / "golden" / "haproxy.cfg"
 def settings(tmp_path: Path) -> Settings:
     return Settings(
         directory=tmp_path, bind=("127.0.0.1:8080", "[::1]:8080"), threads=2, max_connections=1000,
-        http_backends=2, grpc_backends=1, slots=4,
+        open_files=20_000, http_backends=2, grpc_backends=1, slots=4,
     )  # fmt: skip
 
 
@@ -51,6 +51,18 @@ def test_haproxy_finds_no_fault_with_it(settings):
     )
     assert checked.returncode == 0, checked.stderr
     assert "WARNING" not in checked.stderr
+
+
+def test_connections_make_room_for_servers_where_files_are_scarce(settings):
+    scarce = replace(settings, open_files=2_000)
+    assert scarce.connections(0) == 750
+    assert "maxconn 350\n" in haproxy_config(scarce, initial_state(100, 100, 4))
+    assert fingerprint(scarce) in haproxy_config(scarce, initial_state(100, 100, 4))
+
+
+def test_servers_that_leave_no_room_for_connections_are_refused_with_the_limit(settings):
+    with pytest.raises(SettingsError, match=r"8000 server slots leave no room .* may open 8192 files"):
+        replace(settings, open_files=8_192).connections(8_000)
 
 
 def test_the_fingerprint_changes_with_settings_and_not_with_state(settings):

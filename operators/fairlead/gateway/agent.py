@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 from fairlead.gateway.catalogue import Catalogue
 from fairlead.gateway.haproxy import Haproxy, HaproxyError, HaproxyGone
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 _COALESCE = 0.005
 """Seconds that changes which come together may take to arrive: one rollout step is several objects."""
+_COALESCE_AT_MOST = 0.1
+"""When a change takes longer than that, as with thousands of services, more are gathered: half of the time is left for other work."""
 _DRAIN_EVERY = 0.25
 _HAPROXY_EVERY = 0.05
 _RETRY = 0.5
@@ -37,6 +40,8 @@ class Agent:
         self.programmer = Programmer(self.haproxy)
         self._totals = Totals()
         self._again = asyncio.Event()
+        self._seconds = 0.0
+        """What the last change took, from the objects to HAProxy's answer."""
         self._conflicts: dict[tuple[str, str], str] = {}
 
     @property
@@ -61,7 +66,8 @@ class Agent:
         if state is None:
             raise NotInEffect("HAProxy is not running, or has not been told its routes yet")
         service = self.catalogue.get(namespace, name)
-        return live_routes(service, state, self._conflicts.get((namespace, name))) if service else None
+        conflict = self._conflicts.get((namespace, name))
+        return live_routes(service, state, self.programmer.lent, conflict) if service else None
 
     async def stats(self) -> dict[Workload, WorkloadStats]:
         """Raises NotInEffect."""
@@ -78,6 +84,7 @@ class Agent:
         while True:
             self.catalogue.changed.clear()
             self._again.clear()
+            began = time.monotonic()
             table = self.catalogue.table()
             self._conflicts = table.conflicts
             try:
@@ -89,6 +96,7 @@ class Agent:
                 log.error("%s", error)
                 await asyncio.sleep(_RETRY)
                 continue
+            self._seconds = time.monotonic() - began
             await self._next(_DRAIN_EVERY if self.programmer.draining else None)
 
     async def _next(self, at_most: float | None) -> None:
@@ -100,7 +108,7 @@ class Agent:
             for wait in waits:
                 wait.cancel()
         if done:
-            await asyncio.sleep(_COALESCE)
+            await asyncio.sleep(min(max(_COALESCE, self._seconds), _COALESCE_AT_MOST))
 
     async def _guard(self) -> None:
         """Notices within milliseconds that HAProxy's worker has ended, whoever ended it but this agent."""

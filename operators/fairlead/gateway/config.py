@@ -35,7 +35,10 @@ _UPSTREAM_ERRORS = (502, 503, 504)
 
 
 def files(settings: Settings, state: State) -> dict[str, str]:
-    """All files of the directory, by name. HAProxy runs in it, so they refer to each other by name alone."""
+    """All files of the directory, by name. Raises SettingsError if the servers leave no room for connections.
+
+    HAProxy runs in it, so they refer to each other by name alone.
+    """
     contents = {map_file(name): _map_text(state.maps[name]) for name in MAPS}
     contents[_LUA] = resources.files(__package__).joinpath(_LUA).read_text()
     contents[CONFIG_FILE] = haproxy_config(settings, state)
@@ -45,18 +48,19 @@ def files(settings: Settings, state: State) -> dict[str, str]:
 def fingerprint(settings: Settings) -> str:
     """Names all that a HAProxy has to be reloaded for: the configuration but for the state, and the Lua code."""
     lua = resources.files(__package__).joinpath(_LUA).read_text()
-    fixed = "".join(_fixed(settings, description="")) + lua
+    fixed = "".join(_fixed(settings, description="", connections=settings.max_connections)) + lua
     return hashlib.sha256(fixed.encode()).hexdigest()[:16]
 
 
 def haproxy_config(settings: Settings, state: State) -> str:
     backends = [_backend(name, slots) for name, slots in state.backends.items()]
-    return "\n".join([*_fixed(settings, fingerprint(settings)), *backends])
+    connections = settings.connections(sum(map(len, state.backends.values())))
+    return "\n".join([*_fixed(settings, fingerprint(settings), connections), *backends])
 
 
-def _fixed(settings: Settings, description: str) -> list[str]:
+def _fixed(settings: Settings, description: str, connections: int) -> list[str]:
     pools = [_pool(transport) for transport in Transport]
-    return [_global(settings, description), _base(settings), _frontend(settings), _refusals(), *pools]
+    return [_global(settings, description, connections), _base(settings), _frontend(settings), _refusals(), *pools]
 
 
 def _map_text(entries: Mapping[str, str]) -> str:
@@ -67,14 +71,14 @@ def _ms(seconds: float) -> str:
     return f"{max(1, round(seconds * 1000))}ms"
 
 
-def _global(settings: Settings, description: str) -> str:
+def _global(settings: Settings, description: str, connections: int) -> str:
     return f"""\
 # Written by the Fairlead gateway agent, again at every change: edits are lost.
 global
     description {description}
     stats socket unix@{ADMIN_SOCKET} mode 600 level admin expose-fd listeners
     stats timeout 1h
-    maxconn {settings.max_connections}
+    maxconn {connections}
     nbthread {settings.threads}
     hard-stop-after {_ms(settings.drain_timeout)}
     setenv FAIRLEAD_HOLD_TIMEOUT_MS {round(settings.hold_timeout * 1000)}
@@ -158,14 +162,15 @@ backend refusals from base
 def _pool(transport: Transport) -> str:
     """Two random servers, the less busy one: it is fair to slow pods, and unlike leastconn retries elsewhere without a pause.
 
-    A refused connection takes the server out at once, until a check can connect to it.
+    A refused connection takes the server out at once, until a check can connect to it. A server that nobody calls is looked at twice a minute:
+    with thousands of them, more would be most of what an idle gateway does.
     """
     protocol = "proto h2 " if transport is Transport.GRPC else ""
     return f"""\
 defaults {transport} from base
     balance random(2)
     http-request set-timeout server var(txn.backend),map_str_int({map_file("timeouts")},60000)
-    default-server {protocol}check inter 5s fastinter 100ms downinter 100ms rise 1 fall 2 observe layer4 error-limit 1 on-error mark-down
+    default-server {protocol}check inter 30s fastinter 100ms downinter 100ms rise 1 fall 2 observe layer4 error-limit 1 on-error mark-down
 """
 
 

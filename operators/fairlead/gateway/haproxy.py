@@ -181,7 +181,7 @@ class Haproxy:
         try:
             async with asyncio.timeout(_RELOAD_TIMEOUT):
                 await self._tell_master_to_reload()
-                while not await self._serves_as_other_than(before):
+                while not await self._serves_as_other_than(before):  # noqa: ASYNC110 - another process
                     await asyncio.sleep(0.02)
         except TimeoutError:
             raise HaproxyError(f"HAProxy did not reload within {_RELOAD_TIMEOUT:.0f} s: see its log") from None

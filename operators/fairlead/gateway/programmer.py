@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 
 from fairlead.gateway.config import fingerprint
 from fairlead.gateway.haproxy import CommandRefused, Haproxy, HaproxyError, write_files
 from fairlead.gateway.plan import grown, plan
 from fairlead.gateway.routes import RouteTable
+from fairlead.gateway.settings import SettingsError
 from fairlead.gateway.state import State
 
 log = logging.getLogger(__name__)
@@ -27,6 +29,7 @@ class Programmer:
     def __init__(self, haproxy: Haproxy) -> None:
         self._haproxy = haproxy
         self._state: State | None = None
+        self._lent: dict[str, str] | None = None
         self._worker = 0
         """The process id of the worker that the state is that of."""
         self._turn = asyncio.Lock()
@@ -47,6 +50,14 @@ class Programmer:
         """What HAProxy knows, None while that is not known."""
         return self._state
 
+    @property
+    def lent(self) -> Mapping[str, str]:
+        """Which backend each upstream has, by the upstream's key; empty while the state is not known."""
+        if self._lent is None:
+            upstreams = self._state.maps["upstreams"] if self._state is not None else {}
+            self._lent = {upstream: backend for backend, upstream in upstreams.items()}
+        return self._lent
+
     async def follows(self) -> bool:
         """Whether the worker that serves now is the one that is known; if not, nothing is known any more."""
         async with self._turn:
@@ -64,7 +75,7 @@ class Programmer:
             await self._lead_or_forget(table)
 
     def _forget(self) -> None:
-        self._state = None
+        self._state = self._lent = None
         self.in_effect = False
 
     async def _lead_or_forget(self, table: RouteTable) -> None:
@@ -100,7 +111,7 @@ class Programmer:
 
     async def _lead(self, table: RouteTable) -> None:
         if self._state is None:
-            self._state = await self._read()
+            self._state, self._lent = await self._read(), None
         elif self.draining:
             await self._haproxy.refresh_busy(self._state)
         while True:
@@ -109,6 +120,7 @@ class Programmer:
                 await self._haproxy.send(needed.commands)
                 for command in needed.commands:
                     command.apply(self._state)
+                self._lent = None
                 self.commands += len(needed.commands)
                 self._unwritten.set()
             self.draining = needed.draining
@@ -143,7 +155,10 @@ class Programmer:
         return state
 
     async def _reload(self, state: State) -> State:
-        write_files(self._haproxy.settings, state)
+        try:
+            write_files(self._haproxy.settings, state)
+        except SettingsError as error:
+            raise HaproxyError(str(error)) from error
         await self._haproxy.reload()
         self.reloads += 1
         self._worker = await self._haproxy.process_id()

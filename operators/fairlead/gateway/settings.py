@@ -16,20 +16,16 @@ CONFIG_FILE = "haproxy.cfg"
 _SOCKET_PATH_LIMIT = 107
 _FILES_PER_CONNECTION = 2
 _FILES_FOR_ITSELF = 500
-_FILES_FOR_SERVERS = 10_000
-"""HAProxy counts one file for each server slot: room for some 1,200 workloads with HTTP and gRPC, four slots each."""
+_FEWEST_CONNECTIONS = 100
 
 
 class SettingsError(ValueError):
     """A setting that cannot work; the message says which and what to give instead."""
 
 
-def _connections_allowed() -> int:
-    """HAProxy refuses to start when its `maxconn` needs more open files than the hard limit."""
+def _open_files() -> int:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    files = 1_000_000 if hard == resource.RLIM_INFINITY else hard
-    reserved = _FILES_FOR_ITSELF + min(_FILES_FOR_SERVERS, files // 2)
-    return max(100, min(100_000, (files - reserved) // _FILES_PER_CONNECTION))
+    return 1_000_000 if hard == resource.RLIM_INFINITY else hard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +37,10 @@ class Settings:
     domain: str = names.DEFAULT_DOMAIN
 
     threads: int = min(4, os.cpu_count() or 1)
-    max_connections: int = _connections_allowed()
+    max_connections: int = 100_000
+    """Of clients; fewer where `open_files` has no room for so many."""
+    open_files: int = _open_files()
+    """HAProxy's hard limit: it refuses to start when its connections and servers may need more."""
 
     http_backends: int = 32
     """Spare backends for workloads' HTTP ports at the start; they double, by a reload, when they run out."""
@@ -70,6 +69,16 @@ class Settings:
         for field in ("threads", "max_connections", "http_backends", "grpc_backends", "slots"):
             if getattr(self, field) < 1:
                 raise SettingsError(f"{field} is {getattr(self, field)}; it must be at least 1")
+
+    def connections(self, servers: int) -> int:
+        """HAProxy's `maxconn` beside so many server slots, which it counts as one file each. Raises SettingsError if few are left."""
+        room = (self.open_files - _FILES_FOR_ITSELF - servers) // _FILES_PER_CONNECTION
+        if room < min(self.max_connections, _FEWEST_CONNECTIONS):
+            raise SettingsError(
+                f"{servers} server slots leave no room for connections where a process may open {self.open_files} files; "
+                "raise that limit (ulimit -Hn, or LimitNOFILE of the container engine), or lower --slots"
+            )
+        return min(self.max_connections, room)
 
     @property
     def admin_socket(self) -> Path:

@@ -1,4 +1,7 @@
-"""Pods that only pretend: ready at once, no process. For benchmarks of the control plane, never for serving."""
+"""Pods that only pretend: ready at once, no process, and connections closed as soon as they are made.
+
+For benchmarks of the control plane, never for serving. They do listen: a gateway that found nobody there would look again and again.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,9 @@ class PretendedPod:
 
     async def run(self) -> None:
         ip = self._machine.addresses.take()
+        listeners: list[asyncio.Server] = []
         try:
+            listeners.extend([await _listener(ip, port) for port in self._ports()])
             self.update(self._pod)
             with contextlib.suppress(ApiError):
                 await self._machine.client.patch(
@@ -44,7 +49,16 @@ class PretendedPod:
                 )
             await self._end.wait()
         finally:
+            for listener in listeners:
+                listener.close()
             self._machine.addresses.give_back(ip)
+
+    def _ports(self) -> list[int]:
+        return [
+            port["containerPort"]
+            for container in self._pod["spec"]["containers"]
+            for port in container.get("ports", ())
+        ]
 
     def _ready(self, ip: str) -> Object:
         now = self._machine.now()
@@ -59,3 +73,12 @@ class PretendedPod:
             for container in self._pod["spec"]["containers"]
         ]
         return pod_status(self._pod, [], records, ip=ip, started=now, now=now)
+
+
+class _Closing(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
+async def _listener(ip: str, port: int) -> asyncio.Server:
+    return await asyncio.get_running_loop().create_server(_Closing, ip, port)
