@@ -17,6 +17,7 @@ from typing import Any
 
 import uvicorn
 
+from fairlead.runtime.doors.corked import CorkedProtocol
 from fairlead.runtime.doors.grpc import GrpcDoor
 from fairlead.runtime.doors.http import HttpDoor
 from fairlead.runtime.doors.request import Limits
@@ -99,7 +100,7 @@ class ModelServer:
             uvicorn.Config(
                 self.http,
                 loop="none",
-                http="httptools",
+                http=CorkedProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
