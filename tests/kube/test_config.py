@@ -146,11 +146,15 @@ def test_a_kubeconfig_that_does_not_add_up_says_where(write: Write, overrides: d
     assert path in str(caught.value)
 
 
-def test_a_kubeconfig_that_is_not_there_or_not_yaml_is_named(tmp_path: Path) -> None:
+def test_a_kubeconfig_that_is_not_there_is_named() -> None:
     with pytest.raises(ConfigError, match="there is no kubeconfig at /nowhere/config"):
         from_kubeconfig("/nowhere/config")
-    (tmp_path / "broken").write_text("{")
-    with pytest.raises(ConfigError, match=r"broken is not a kubeconfig that can be read"):
+
+
+@pytest.mark.parametrize("content", [b"{", b"root:x:0:0:root", b"\x7fELF\xff"], ids=["torn", "text", "binary"])
+def test_a_kubeconfig_that_is_something_else_is_named_in_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "broken").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"broken is not a kubeconfig that can be read: [^\n]+$"):
         from_kubeconfig(str(tmp_path / "broken"))
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import typer
 
 from fairlead.cli import options
+from fairlead.cli.console import show
 from fairlead.cli.errors import INSTALL
 
 if TYPE_CHECKING:
@@ -50,7 +51,6 @@ Check = Callable[[], Iterator[Finding]]
 
 
 def doctor(kubeconfig: options.Kubeconfig = None, context: options.Context = None) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -63,7 +63,7 @@ def doctor(kubeconfig: options.Kubeconfig = None, context: options.Context = Non
     for finding in findings:
         detail = f"{finding.detail}\n→ {finding.fix}" if finding.fix else finding.detail
         table.add_row(Text(finding.level, style=colours[finding.level]), finding.what, Text(detail))
-    Console(highlight=False).print(table)
+    show(table)
     missing = [finding.what for finding in findings if finding.level is Level.MISSING]
     print(f"\nmissing: {', '.join(missing)}" if missing else "\nready for `fairlead up`")
     raise typer.Exit(1 if missing else 0)
@@ -203,8 +203,8 @@ async def cluster(target: Target) -> list[Finding]:
             if runtimes:
                 return [Finding(Level.OK, what, detail)]
             return [Finding(Level.OPTIONAL, what, detail, "kubectl apply -f manifests/runtimes")]
-    except ConfigError:
-        return [Finding(Level.OPTIONAL, what, "none is configured", "`fairlead up` starts one, or set KUBECONFIG")]
+    except ConfigError as error:
+        return [Finding(Level.OPTIONAL, what, str(error), "`fairlead up` starts one, or set KUBECONFIG")]
     except NotFound:
         return [
             Finding(

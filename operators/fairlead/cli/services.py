@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fairlead.cli import options
+from fairlead.cli.console import show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,10 +16,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from fairlead.kube.objects import Object
-
-
-PIPED_WIDTH = 500
-"""Columns where there is no terminal, so that nothing that a script reads is wrapped."""
 
 
 class Output(StrEnum):
@@ -53,7 +50,7 @@ def get(
     if output is not Output.TABLE:
         _dump(items, output, single=name is not None)
     elif items:
-        _print(*service_table(items, with_namespace=all_namespaces))
+        show(*service_table(items, with_namespace=all_namespaces))
     else:
         print(f"no InferenceServices in {'any namespace' if all_namespaces else f'namespace {where}'}")
 
@@ -75,7 +72,7 @@ def describe(
             return isvc, events.items
 
     isvc, events = run(work())
-    _print(*description(isvc, events))
+    show(*description(isvc, events))
 
 
 def service_table(items: Sequence[Object], *, with_namespace: bool = False) -> list[RenderableType]:
@@ -220,13 +217,3 @@ def _dump(items: list[Object], output: Output, *, single: bool) -> None:
     print(
         json.dumps(document, indent=2) if output is Output.JSON else yaml.safe_dump(document, sort_keys=False), end="\n"
     )
-
-
-def _print(*parts: RenderableType) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = PIPED_WIDTH
-    for part in parts:
-        console.print(part)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fairlead.cli import options
+from fairlead.cli.console import show
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,15 +135,13 @@ async def _seen_by_the_operator(client: Client, name: str, namespace: str) -> Ob
 
 
 def _print(isvc: Object) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from fairlead.cli.render import shares, why_not_ready
 
-    console = Console(highlight=False)
     split = shares(isvc)
     if not split:
-        console.print(f"{isvc['metadata']['name']} has no traffic yet: {why_not_ready(isvc) or 'no revision is ready'}")
+        print(f"{isvc['metadata']['name']} has no traffic yet: {why_not_ready(isvc) or 'no revision is ready'}")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("REVISION", "PERCENT", "", "TAG"):
@@ -150,9 +149,9 @@ def _print(isvc: Object) -> None:
     for share in split:
         label = f"{share.revision} (latest)" if share.latest else share.revision
         table.add_row(label, f"{share.percent}%", "█" * round(share.percent / 4), share.tag or "")
-    console.print(table)
+    show(table)
     if waits := waiting(isvc):
-        console.print(waits)
+        print(waits)
 
 
 def waiting(isvc: Mapping[str, Any]) -> str:

@@ -102,12 +102,14 @@ def _merge(paths: str) -> dict[str, Any]:
         found = True
         try:
             content = yaml.safe_load(path.read_text()) or {}
+            if not isinstance(content, dict):
+                raise TypeError("it holds no mapping")
             merged["current-context"] = merged["current-context"] or content.get("current-context")
             for section in ("clusters", "users", "contexts"):
                 for item in content.get(section) or ():
                     merged[section].setdefault(item["name"], _absolute(item, path.resolve().parent))
-        except (yaml.YAMLError, OSError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{path} is not a kubeconfig that can be read: {error}") from None
+        except (yaml.YAMLError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ConfigError(f"{path} is not a kubeconfig that can be read: {' '.join(str(error).split())}") from None
     if not found:
         raise ConfigError(f"there is no kubeconfig at {paths}")
     return merged
