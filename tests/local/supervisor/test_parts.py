@@ -190,7 +190,7 @@ def picture(*found: Object, pods: tuple[Object, ...] = (), events: tuple[Object,
 def shown(of: Picture) -> str:
     console = Console(width=160, record=True, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
     with console.file:
-        console.print(render(of, "banner"))
+        console.print(render(of))
         return console.export_text()
 
 

@@ -54,6 +54,8 @@ async def _run(options: Options, mark: str, began: float) -> int:
         except (NoAddress, KubeError) as error:
             raise UpError(str(error)) from None
         finally:
+            if told_to_stop.is_set():  # not before: the live view draws over what others write
+                sys.stderr.write("\nstopping; again to end at once\n")
             stop.cancel()
             await cluster.stop()
 
@@ -92,7 +94,6 @@ def _signals(told_to_stop: asyncio.Event, cluster: object) -> Iterator[None]:
         if told_to_stop.is_set():
             cluster.kill()  # type: ignore[attr-defined]
             os._exit(INTERRUPTED)
-        sys.stderr.write("\nstopping; again to end at once\n")
         told_to_stop.set()
 
     for number in numbers:

@@ -12,7 +12,6 @@ from typing import TextIO
 import aiohttp
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 
 from fairlead.kube.informer import Informer
 from fairlead.kube.resources import EVENTS, INFERENCE_SERVICES
@@ -21,6 +20,8 @@ from fairlead.local.supervisor.view import Picture, Service, happenings, news, r
 
 REFRESH = 0.5
 RATES_EVERY = 2.0
+EXAMPLES_SHOWN = 3
+"""At a time, in the live view: a directory of manifests may hold many services."""
 EXAMPLE_LIMIT = 400
 """Characters of an example request; a model with more inputs than that gets none."""
 
@@ -43,6 +44,7 @@ class Screen:
             child.changed = self._changed.set
         tasks = [asyncio.create_task(self._services.run()), asyncio.create_task(self._events.run())]
         try:
+            self._say_where()
             async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as http:
                 if self._console.is_terminal:
                     tasks.append(asyncio.create_task(self._read_rates(http)))
@@ -58,21 +60,25 @@ class Screen:
         with Live(console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live:
             while True:
                 picture = self._picture()
-                live.update(render(picture, self._banner()), refresh=True)
-                await self._find_examples(http, picture)
+                live.update(render(picture), refresh=True)
+                for example in (await self._find_examples(http, picture))[:EXAMPLES_SHOWN]:
+                    self._say(f"  predict  {example}")
                 await self._next()
 
     async def _plain(self, http: aiohttp.ClientSession) -> None:
-        self._console.print(self._banner(), soft_wrap=True)
         before = Picture()
         while True:
             picture = self._picture()
             for line in news(before, picture):
-                self._console.print(line, markup=False, soft_wrap=True)
+                self._say(line)
             before = picture
             for example in await self._find_examples(http, picture):
-                self._console.print(f"  try: {example}", markup=False, soft_wrap=True)
+                self._say(f"  try: {example}")
             await self._next()
+
+    def _say(self, line: str) -> None:
+        """A line that stays, above the live view. The terminal wraps it, so that what is copied from it is one line."""
+        self._console.print(line, markup=False, soft_wrap=True)
 
     async def _next(self) -> None:
         """The next change, and then no sooner than a moment later: what changes together is shown together."""
@@ -85,16 +91,12 @@ class Screen:
         troubles = tuple(child.trouble for child in self._cluster.children if child.trouble)
         return Picture(found, happenings(self._events.store), troubles)
 
-    def _banner(self) -> str:
+    def _say_where(self) -> None:
         home = self._cluster.options.home
-        lines = [
-            f"[bold]Fairlead is up[/bold] ({self._seconds:.1f} s). Ctrl-C stops it; logs are in {escape(str(home.directory))}.",
-            f"  gateway  {self._cluster.url}",
-            f"  kubectl  export KUBECONFIG={escape(shlex.quote(str(home.kubeconfig)))}",
-        ]
-        if self._console.is_terminal:
-            lines += [f"  predict  {escape(example)}" for example in list(self._examples.values())[:3]]
-        return "\n".join(lines)
+        self._console.print("[bold]Fairlead is up[/bold]", end="")
+        self._say(f" ({self._seconds:.1f} s). Ctrl-C stops it; logs are in {home.directory}.")
+        self._say(f"  gateway  {self._cluster.url}")
+        self._say(f"  kubectl  export KUBECONFIG={shlex.quote(str(home.kubeconfig))}")
 
     async def _find_examples(self, http: aiohttp.ClientSession, picture: Picture) -> list[str]:
         """A request to paste, for each service that has become ready."""

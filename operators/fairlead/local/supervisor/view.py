@@ -150,7 +150,7 @@ def news(before: Picture, after: Picture) -> list[str]:
     return lines + [trouble for trouble in after.troubles if trouble not in before.troubles]
 
 
-def render(picture: Picture, banner: str) -> RenderableType:
+def render(picture: Picture) -> RenderableType:
     """The live view."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for column in ("SERVICE", "READY", "REVISION", "TRAFFIC", "PODS", "REQ/S"):
@@ -159,7 +159,7 @@ def render(picture: Picture, banner: str) -> RenderableType:
         )
     for service in picture.services:
         _rows(table, service)
-    parts: list[RenderableType] = [Text.from_markup(banner), Text()]
+    parts: list[RenderableType] = [Text()]
     parts.append(
         table
         if picture.services
