@@ -8,4 +8,6 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends haproxy \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/log/*
 USER 65532:65532
+# SIGTERM would cut what is under way: SIGUSR1 lets HAProxy finish it.
+STOPSIGNAL SIGUSR1
 ENTRYPOINT ["haproxy"]
