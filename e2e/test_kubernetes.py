@@ -1,0 +1,163 @@
+"""What only a cluster of nodes can show: pods deleted, a node drained, the chart upgraded, rolled back and removed, under load."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from e2e.cluster import Cluster, KubectlError
+from e2e.kind import SYSTEM, KindCluster
+from e2e.load import Load
+from e2e.manifests import sklearn
+
+SAMPLES = sorted((Path(__file__).parent.parent / "manifests" / "samples").glob("*.yaml"))
+
+
+@pytest.fixture
+def kind(cluster: Cluster) -> KindCluster:
+    if not isinstance(cluster, KindCluster):
+        pytest.skip("about pods, nodes and the chart: needs --cluster=kind")
+    return cluster
+
+
+@contextmanager
+def served(kind: KindCluster, namespace: str, uri: str, replicas: int = 1) -> Iterator[Load]:
+    """A ready service under a steady load, of which in the end nothing may have failed."""
+    kind.apply(namespace, sklearn("digits", uri, minReplicas=replicas))
+    kind.wait_ready(namespace, "digits", timeout=90)
+    with Load(kind.url(namespace, "digits", "/v1/models/digits:predict"), rate=50) as load:
+        time.sleep(1)
+        yield load
+        time.sleep(2)
+    assert load.answers.failures == []
+    assert sum(load.answers.values.values()) > 100
+
+
+def pods(kind: KindCluster, namespace: str, selector: str) -> list[str]:
+    return kind.kubectl("get", "pods", "-n", namespace, "-l", selector, "-o", "name").split()
+
+
+def test_one_of_two_gateway_pods_deleted_costs_no_request(
+    kind: KindCluster, namespace: str, models: dict[str, Path]
+) -> None:
+    with served(kind, namespace, kind.model_uri(models["v1"])):
+        first, *_ = pods(kind, SYSTEM, "app.kubernetes.io/name=fairlead-gateway")
+        kind.kubectl("delete", "-n", SYSTEM, first, "--timeout=120s", timeout=130)
+        kind.kubectl("rollout", "status", "deployment/fairlead-gateway", "-n", SYSTEM, timeout=120)
+
+
+def test_both_operator_pods_deleted_cost_no_request_and_updates_go_on(
+    kind: KindCluster, namespace: str, models: dict[str, Path]
+) -> None:
+    with served(kind, namespace, kind.model_uri(models["v1"])) as load:
+        kind.kubectl("delete", "-n", SYSTEM, *pods(kind, SYSTEM, "app.kubernetes.io/name=fairlead-operator"))
+        kind.apply(namespace, sklearn("digits", kind.model_uri(models["v2"])))
+        kind.wait_ready(namespace, "digits", timeout=90)
+    assert 2 in load.answers.values
+
+
+def test_one_of_two_model_pods_deleted_costs_no_request(
+    kind: KindCluster, namespace: str, models: dict[str, Path]
+) -> None:
+    with served(kind, namespace, kind.model_uri(models["v1"]), replicas=2):
+        first, *_ = pods(kind, namespace, "component=predictor")
+        kind.kubectl("delete", "-n", namespace, first)
+
+
+def test_a_drained_node_costs_no_request(kind: KindCluster, namespace: str, models: dict[str, Path]) -> None:
+    node = kind.workers[1]
+    try:
+        with served(kind, namespace, kind.model_uri(models["v1"]), replicas=2):
+            flags = ("--ignore-daemonsets", "--delete-emptydir-data", "--timeout=150s")
+            kind.kubectl("drain", node, *flags, timeout=160)
+    finally:
+        kind.kubectl("uncordon", node)
+    kind.kubectl("rollout", "status", "deployment/fairlead-gateway", "-n", SYSTEM, timeout=120)
+
+
+def test_the_chart_is_upgraded_and_rolled_back_without_a_failed_request(
+    kind: KindCluster, namespace: str, models: dict[str, Path]
+) -> None:
+    with served(kind, namespace, kind.model_uri(models["v1"])):
+        kind.helm_upgrade("gateway.logLevel=debug", "operator.logLevel=debug")
+        kind.helm("rollback", "fairlead", "--wait", "--timeout", "180s")
+    operator = kind.get(SYSTEM, "fairlead-operator", "deployment")["spec"]["template"]["spec"]["containers"][0]
+    assert "--log-level=info" in operator["args"]
+
+
+def test_the_charts_own_test_passes(kind: KindCluster) -> None:
+    assert "Succeeded" in kind.helm("test", "fairlead")
+
+
+def test_the_chart_refuses_to_share_the_cluster_with_kserves_controller(kind: KindCluster) -> None:
+    deployment = [
+        "create",
+        "deployment",
+        "kserve-controller-manager",
+        "--image=none",
+        "--replicas=0",
+        "--namespace",
+        "kserve",
+    ]
+    kind.kubectl(*deployment)
+    try:
+        with pytest.raises(AssertionError, match="KServe's controller runs in namespace kserve"):
+            kind.helm_upgrade()
+    finally:
+        kind.kubectl("delete", "deployment", "kserve-controller-manager", "-n", "kserve")
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.stem)
+def test_the_api_server_accepts_every_sample(cluster: Cluster, namespace: str, sample: Path) -> None:
+    said = cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-n", namespace, "-f", str(sample))
+    assert "(server dry run)" in said
+
+
+def test_all_pods_meet_the_restricted_pod_security_standard(
+    kind: KindCluster, namespace: str, models: dict[str, Path]
+) -> None:
+    label = "pod-security.kubernetes.io/enforce=restricted"
+    kind.kubectl("label", "namespace", namespace, label)
+    kind.apply(namespace, sklearn("digits", kind.model_uri(models["v1"])))
+    kind.wait_ready(namespace, "digits")
+    enforced = kind.kubectl("label", "--dry-run=server", "--overwrite", "namespace", SYSTEM, label)
+    assert "labeled" in enforced
+
+
+def test_uninstalling_leaves_only_the_crds_and_the_users_objects(
+    kind: KindCluster, namespace: str, models: dict[str, Path]
+) -> None:
+    kind.apply(namespace, sklearn("digits", kind.model_uri(models["v1"])))
+    kind.wait_ready(namespace, "digits")
+    try:
+        kind.helm("uninstall", "fairlead", "--wait", "--timeout", "150s")
+        ours = "app.kubernetes.io/part-of=fairlead"
+        kinds = (
+            "all,configmaps,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,poddisruptionbudgets"
+        )
+        assert kind.kubectl("get", f"{kinds},clusterservingruntimes", "-A", "-l", ours, "-o", "name") == ""
+        assert "inferenceservices.serving.kserve.io" in kind.kubectl("get", "crds", "-o", "name")
+        running = kind.get(namespace, "digits-predictor", "deployment")
+        assert running["status"]["readyReplicas"] == 1, "the model's pods go on without the operator"
+    finally:
+        kind.helm_upgrade()
+    kind.wait_ready(namespace, "digits")
+    with Load(kind.url(namespace, "digits", "/v1/models/digits:predict"), rate=20) as load:
+        time.sleep(2)
+    assert load.answers.failures == []
+
+
+def test_kubectl_refuses_a_runtime_with_an_unknown_field(cluster: Cluster, namespace: str) -> None:
+    runtime = {
+        "apiVersion": "serving.kserve.io/v1alpha1",
+        "kind": "ServingRuntime",
+        "metadata": {"name": "odd"},
+        "spec": {"supportedModelFormat": [], "containers": [{"name": "kserve-container", "image": "x"}]},
+    }
+    with pytest.raises(KubectlError, match="supportedModelFormat"):
+        cluster.kubectl("apply", "-n", namespace, "--validate=strict", "-f", "-", stdin=json.dumps(runtime))
