@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,9 +20,10 @@ from rich.console import Console
 
 from fairlead.kube.objects import Object
 from fairlead.local.node.process import marked
-from fairlead.local.supervisor import manifests
+from fairlead.local.supervisor import manifests, run
 from fairlead.local.supervisor.errors import UpError
-from fairlead.local.supervisor.home import Home, Running, check_port
+from fairlead.local.supervisor.home import Home, Running, check_port, free_port
+from fairlead.local.supervisor.options import Options
 from fairlead.local.supervisor.view import Picture, happenings, news, render, services
 
 RUNNING = Running(os.getpid(), "http://127.0.0.1:8080", "/k", "127.0.0.1:9901")
@@ -107,6 +109,25 @@ def test_the_watchdog_lets_alone_what_an_orderly_end_leaves(tmp_path: Path) -> N
     (left,) = marked(mark)
     with contextlib.suppress(ProcessLookupError):
         os.kill(left, signal.SIGKILL)
+
+
+def test_a_disk_with_hardly_any_room_is_told_before_anything_is_written_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=2 * 2**20))
+    with pytest.raises(UpError, match=r"2 MiB are free for .*, 16 are needed: free some space"):
+        Home(tmp_path).make()
+
+
+def test_a_disk_that_becomes_full_during_the_start_is_no_fault_of_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(run, "_log_to", no_space)
+    with pytest.raises(UpError, match=r"cannot write to .*: the disk is full; free some space"):
+        run.up(Options(Home(tmp_path), port=free_port()))
 
 
 def test_manifests_are_read_from_files_directories_and_lists_in_order(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -15,6 +16,10 @@ from pathlib import Path
 from fairlead.local.supervisor.errors import UpError
 
 HOME_VARIABLE = "FAIRLEAD_HOME"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+MAKE_ROOM = "free some space, or choose another place with --directory"
+NEEDED_BYTES = 16 * 2**20
+"""For the API server's state and the first logs."""
 
 
 def default_directory() -> Path:
@@ -70,7 +75,16 @@ class Home:
             probe.write_bytes(b"\0" * 4096)
             probe.unlink()
         except OSError as error:
-            raise UpError(f"cannot write to {self.directory} ({error.strerror}): {_remedy(error)}") from None
+            raise self.unwritable(error) from None
+        free = shutil.disk_usage(self.directory).free
+        if free < NEEDED_BYTES:
+            raise UpError(
+                f"{free // 2**20} MiB are free for {self.directory}, {NEEDED_BYTES // 2**20} are needed: {MAKE_ROOM}"
+            )
+
+    def unwritable(self, error: OSError) -> UpError:
+        """What to tell of a failure to write here."""
+        return UpError(f"cannot write to {self.directory} ({error.strerror}): {_remedy(error)}")
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -130,8 +144,8 @@ class Home:
 
 
 def _remedy(error: OSError) -> str:
-    if error.errno == errno.ENOSPC:
-        return "the disk is full; free some space, or choose another place with --directory"
+    if error.errno in FULL:
+        return f"the disk is full; {MAKE_ROOM}"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"choose a directory that is yours with --directory or {HOME_VARIABLE}"
     return f"choose another directory with --directory or {HOME_VARIABLE}"

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from fairlead.local.node.machine import CLUSTER_MARK
 from fairlead.local.supervisor.errors import UpError
-from fairlead.local.supervisor.home import check_port
+from fairlead.local.supervisor.home import FULL, check_port
 from fairlead.local.supervisor.options import Options
 from fairlead.local.supervisor.watchdog import guarded
 
@@ -26,12 +26,17 @@ def up(options: Options) -> int:
     """Runs a cluster until it is told to stop; the exit code. Raises UpError."""
     began = time.monotonic()
     options.home.make()
-    with options.home.locked():
-        check_port(options.port)
-        mark = uuid4().hex
-        _log_to(options)
-        with guarded(f"{CLUSTER_MARK}={mark}"):
-            return asyncio.run(_run(options, mark, began))
+    try:
+        with options.home.locked():
+            check_port(options.port)
+            mark = uuid4().hex
+            _log_to(options)
+            with guarded(f"{CLUSTER_MARK}={mark}"):
+                return asyncio.run(_run(options, mark, began))
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise options.home.unwritable(error) from None
 
 
 async def _run(options: Options, mark: str, began: float) -> int:
@@ -109,6 +114,7 @@ def _log_to(options: Options) -> None:
     """What the node and the supervisor have to say beside the view."""
     path = options.home.process_log("supervisor")
     path.parent.mkdir(parents=True, exist_ok=True)
+    logging.raiseExceptions = False  # a full disk costs log lines, and no tracebacks over the view
     logging.basicConfig(
         filename=path, filemode="w", level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
