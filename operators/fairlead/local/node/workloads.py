@@ -20,6 +20,9 @@ from fairlead.local.node.latest import Latest, by_controller
 from fairlead.local.node.machine import NODE_NAME, Emit, silent
 from fairlead.local.node.rolling_update import REVISION, SAFE_ALPHABET, Plan, plan
 
+_BY_LABEL = "label"
+"""Pods by each of their labels, Services by one that they select: with a thousand of both, comparing all would be most of the work."""
+
 
 class Workloads:
     """Informers and controllers of one node. `informers` and `controllers` are to be run by a Manager."""
@@ -30,8 +33,8 @@ class Workloads:
         self._node = node
         self.deployments = Informer(client, DEPLOYMENTS)
         self.replicasets = Informer(client, REPLICA_SETS, indexers={"controller": by_controller})
-        self.pods = Informer(client, PODS, indexers={"controller": by_controller})
-        self.services = Informer(client, SERVICES)
+        self.pods = Informer(client, PODS, indexers={"controller": by_controller, _BY_LABEL: _labels})
+        self.services = Informer(client, SERVICES, indexers={_BY_LABEL: _one_selected_label})
         self.slices = Informer(client, ENDPOINT_SLICES)
         self._latest_replicasets = Latest(self.replicasets)
         self._latest_pods = Latest(self.pods)
@@ -141,7 +144,7 @@ class Workloads:
         current = self.slices.store.get(key.namespace, slice_name(key.name))
         if service is None or objects.is_terminating(service):
             return None  # the slice goes with its owner
-        desired = endpoint_slice(service, self.pods.store.list(key.namespace), self._node)
+        desired = endpoint_slice(service, self._pods_of(service), self._node)
         if desired is None:
             return None
         if current is None:
@@ -171,9 +174,14 @@ class Workloads:
                 yield Key(objects.namespace(pod), owner["name"].rpartition("-")[0])
 
     def _services_of_pod(self, pod: Object) -> Iterable[Key]:
-        for service in self.services.store.list(objects.namespace(pod)):
-            if objects.selects(service["spec"].get("selector") or {}, objects.labels(pod)):
-                yield _key(service)
+        for label in _labels(pod):
+            for service in self.services.store.by_index(_BY_LABEL, label):
+                if objects.selects(service["spec"].get("selector") or {}, objects.labels(pod)):
+                    yield _key(service)
+
+    def _pods_of(self, service: Object) -> Iterable[Object]:
+        """The pods that its selector may choose."""
+        return (pod for label in _one_selected_label(service) for pod in self.pods.store.by_index(_BY_LABEL, label))
 
 
 def new_pod(replicaset: Object, node: str) -> Object:
@@ -193,6 +201,15 @@ def new_pod(replicaset: Object, node: str) -> Object:
         },
         "spec": {**template["spec"], "nodeName": node},
     }
+
+
+def _labels(pod: Object) -> list[str]:
+    return [f"{objects.namespace(pod)}/{key}={value}" for key, value in objects.labels(pod).items()]
+
+
+def _one_selected_label(service: Object) -> list[str]:
+    selector = service["spec"].get("selector") or {}
+    return [f"{objects.namespace(service)}/{key}={selector[key]}" for key in sorted(selector)[:1]]
 
 
 def _key(obj: Object) -> Key:
