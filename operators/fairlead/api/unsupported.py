@@ -89,7 +89,8 @@ LABELS: tuple[tuple[str, str, str], ...] = (
 
 def not_acted_on(isvc: InferenceService) -> list[FieldNote]:
     """Every field, annotation and label that is set and has no effect, in the order of the tables."""
-    notes = [FieldNote(path, entry.why) for entry in FIELDS for path in _set_paths(isvc, entry)]
+    spec = isvc.spec.to_dict()
+    notes = [FieldNote(path, entry.why) for entry in FIELDS for path in _set_paths(isvc, spec, entry)]
     for field, given, table in (
         ("annotations", isvc.metadata.annotations, ANNOTATIONS),
         ("labels", isvc.metadata.labels, LABELS),
@@ -103,9 +104,9 @@ def not_acted_on(isvc: InferenceService) -> list[FieldNote]:
     return notes
 
 
-def _set_paths(isvc: InferenceService, entry: Entry) -> Iterator[str]:
+def _set_paths(isvc: InferenceService, spec: dict[str, Any], entry: Entry) -> Iterator[str]:
     first, *rest = entry.path.split(".")
-    for path, node in _places(isvc, first):
+    for path, node in _places(isvc, spec, first):
         value: Any = node
         for name in rest:
             value = value.get(name) if isinstance(value, dict) else None
@@ -113,8 +114,7 @@ def _set_paths(isvc: InferenceService, entry: Entry) -> Iterator[str]:
             yield ".".join([path, *rest])
 
 
-def _places(isvc: InferenceService, word: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    spec = isvc.spec.to_dict()
+def _places(isvc: InferenceService, spec: dict[str, Any], word: str) -> Iterator[tuple[str, dict[str, Any]]]:
     match word:
         case "spec":
             yield "spec", spec
@@ -124,7 +124,7 @@ def _places(isvc: InferenceService, word: str) -> Iterator[tuple[str, dict[str, 
             for index, canary in enumerate(spec.get("canary", ())):
                 yield f"spec.canary[{index}].predictor", canary["predictor"]
         case "model":
-            for path, component in _places(isvc, "component"):
+            for path, component in _places(isvc, spec, "component"):
                 yield from ((f"{path}.{field}", component[field]) for field in IMPLEMENTATIONS if field in component)
         case _:
             raise ValueError(f"{word!r} begins no path: spec, component and model do")

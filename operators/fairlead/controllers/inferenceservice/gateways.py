@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any, Protocol
 
 import aiohttp
@@ -128,9 +129,19 @@ class HttpGateways:
             return Answer(agent, error=str(error) or type(error).__name__)
 
 
+def _is_ip(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 async def _resolved(address: str) -> list[str]:
     """`HOST:PORT` for each of the host's addresses; the name itself if it has none, so that asking says why."""
     host, _, port = address.rpartition(":")
+    if _is_ip(host.strip("[]")):
+        return [address]
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
     except OSError:
