@@ -104,7 +104,7 @@ def test_notes_reach_into_transformers_canaries_and_framework_fields() -> None:
             "metadata": {"name": "iris"},
             "spec": {
                 "predictor": {"sklearn": {"name": "x"}},
-                "transformer": {"containers": [{}], "maxReplicas": 2},
+                "transformer": {"containers": [{}], "batcher": {}},
                 "canary": [
                     {"trafficPercent": 1, "predictor": {"name": "a", "onnx": {"confidential": {}}, "logger": {}}}
                 ],
@@ -113,7 +113,7 @@ def test_notes_reach_into_transformers_canaries_and_framework_fields() -> None:
     )
     assert {note.path for note in not_acted_on(isvc)} == {
         "spec.predictor.sklearn.name",
-        "spec.transformer.maxReplicas",
+        "spec.transformer.batcher",
         "spec.canary[0].predictor.onnx.confidential",
         "spec.canary[0].predictor.logger",
     }

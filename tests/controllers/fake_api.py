@@ -127,7 +127,7 @@ class FakeApi:
             old = self.objects.get((resource, key))
             before = self._applied.get((resource, key), {})
             wanted = copy.deepcopy({"apiVersion": resource.api_version, "kind": resource.kind, **obj})
-            new = _applied(copy.deepcopy(old) if old else {}, before, wanted)
+            new = copy.deepcopy(_applied(old or {}, before, wanted))
             if resource == CONTROLLER_REVISIONS and old is not None and old["data"] != new["data"]:
                 raise Invalid(422, "Invalid", "data: field is immutable")
             if resource == DEPLOYMENTS:

@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.controllers.fake_api import FakeApi
 
+from fairlead.controllers.autoscaler.board import Board
 from fairlead.controllers.cluster import Cluster
 from fairlead.controllers.inferenceservice.catalogue import Catalogue
 from fairlead.controllers.inferenceservice.controller import Reconciler
@@ -120,6 +121,7 @@ class Harness:
         self.api.put(CLUSTER_SERVING_RUNTIMES, RUNTIME)
 
     def restart_operator(self) -> None:
+        self.board = Board()
         self.cluster = Cluster(self.api, self.api.stores, clock=lambda: self.seconds)
         self.reconciler = Reconciler(
             self.cluster,
@@ -128,6 +130,7 @@ class Harness:
             self.events,
             LastWords(self.api),
             self.settings,
+            board=self.board,
             now=lambda: datetime(2026, 11, 21, tzinfo=UTC) + timedelta(seconds=self.seconds),
             clock=lambda: self.seconds,
         )

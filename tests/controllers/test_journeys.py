@@ -6,6 +6,7 @@ import pytest
 from tests.controllers.harness import KEY, Harness, isvc
 
 from fairlead.controllers.inferenceservice.errors import Leftover
+from fairlead.kube.objects import Key
 from fairlead.kube.resources import DEPLOYMENTS, INFERENCE_SERVICES
 
 
@@ -463,18 +464,84 @@ async def test_stop_removes_the_workloads_and_start_brings_the_same_revisions_ba
     assert harness.ready == "True"
 
 
-async def test_kubectl_scale_within_the_bounds_stays(harness: Harness) -> None:
-    harness.apply(isvc("v1", minReplicas=1, maxReplicas=5))
+async def test_kubectl_scale_stays_until_the_minimum_changes(harness: Harness) -> None:
+    harness.apply(isvc("v1", minReplicas=1))
     await harness.settle()
     harness.api.rescale("iris-predictor", 3)
     await harness.settle()
     assert harness.api.of_deployment("iris-predictor")["spec"]["replicas"] == 3
-    harness.api.rescale("iris-predictor", 9)
-    await harness.settle()
-    assert harness.api.of_deployment("iris-predictor")["spec"]["replicas"] == 5
-    harness.apply(isvc("v1", minReplicas=2, maxReplicas=5))
+    harness.apply(isvc("v1", minReplicas=2))
     await harness.settle()
     assert harness.api.of_deployment("iris-predictor")["spec"]["replicas"] == 2
+
+
+async def test_what_demand_scales_is_left_to_the_autoscaler(harness: Harness) -> None:
+    harness.apply(isvc("v1", minReplicas=1, maxReplicas=5))
+    await harness.settle()
+    harness.api.rescale("iris-predictor", 4)
+    harness.apply(isvc("v1", minReplicas=2, maxReplicas=3))
+    await harness.settle()
+    assert harness.api.of_deployment("iris-predictor")["spec"]["replicas"] == 4
+    scaled = harness.board.scaled()[Key("team", "iris-predictor")]
+    assert (scaled.policy.min_replicas, scaled.policy.max_replicas) == (2, 3)
+
+
+async def test_a_first_revision_keeps_a_pod_until_it_has_been_ready_and_may_then_go_to_zero(harness: Harness) -> None:
+    harness.loads = lambda uri: False
+    harness.apply(isvc("v1", minReplicas=0))
+    await harness.settle()
+    workload = Key("team", "iris-predictor")
+    assert harness.api.of_deployment("iris-predictor")["spec"].get("replicas", 1) == 1
+    assert harness.board.scaled()[workload].policy.min_replicas == 1
+    harness.loads = lambda uri: True
+    await harness.settle()
+    assert harness.ready == "True"
+    assert harness.board.scaled()[workload].policy.min_replicas == 0
+
+
+async def test_a_service_at_zero_is_ready_and_keeps_its_traffic_while_it_wakes_up(harness: Harness) -> None:
+    harness.apply(isvc("v1", minReplicas=0))
+    await harness.settle()
+    harness.api.rescale("iris-predictor", 0)
+    await harness.settle()
+    assert (harness.ready, harness.traffic) == ("True", {"v1": 100})
+    harness.loads = lambda uri: False
+    harness.api.rescale("iris-predictor", 1)
+    await harness.settle()
+    assert (harness.ready, harness.traffic) == ("True", {"v1": 100})
+
+
+async def test_an_operator_that_restarts_takes_a_service_at_zero_for_ready(harness: Harness) -> None:
+    harness.apply(isvc("v1", minReplicas=0))
+    await harness.settle()
+    harness.api.rescale("iris-predictor", 0)
+    await harness.settle()
+    harness.restart_operator()
+    await harness.settle()
+    assert harness.ready == "True"
+    assert harness.board.scaled()[Key("team", "iris-predictor")].policy.min_replicas == 0
+
+
+async def test_a_new_revision_of_a_service_at_zero_has_to_be_ready_once(harness: Harness) -> None:
+    harness.apply(isvc("v1", minReplicas=0))
+    await harness.settle()
+    harness.api.rescale("iris-predictor", 0)
+    await harness.settle()
+    harness.apply(isvc("v2", minReplicas=0))
+    await harness.settle()
+    assert harness.ready != "True"
+    assert harness.board.scaled()[Key("team", "iris-predictor")].policy.min_replicas == 1
+
+
+async def test_a_model_that_crashes_while_it_wakes_up_is_not_ready(harness: Harness) -> None:
+    harness.apply(isvc("v1", minReplicas=0))
+    await harness.settle()
+    harness.api.rescale("iris-predictor", 0)
+    await harness.settle()
+    harness.crash_pod("iris-predictor", "no such file: model.skops")
+    await harness.settle()
+    assert harness.ready == "False"
+    assert "no such file" in harness.condition("Ready")["message"]
 
 
 async def test_cpu_scaling_is_an_hpa_that_owns_the_replicas(harness: Harness) -> None:
@@ -566,7 +633,7 @@ async def test_a_transformer_stands_before_the_predictor_and_gates_ready(harness
 
 
 async def test_what_is_not_acted_on_is_named(harness: Harness) -> None:
-    harness.apply(isvc("v1", minReplicas=0))
+    harness.apply(isvc("v1", minReplicas=0, scaleMetric="cpu"))
     await harness.settle()
     assert "spec.predictor.minReplicas" in harness.condition("FieldsNotActedOn")["message"]
     assert "NotActedOn" in harness.events.reasons

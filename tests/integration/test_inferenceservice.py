@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from fairlead.controllers.autoscaler.agents import HttpAgents
 from fairlead.controllers.inferenceservice.gateways import Answer
 from fairlead.controllers.inferenceservice.settings import Settings
 from fairlead.controllers.wiring import inference_service_controller
@@ -60,7 +61,10 @@ async def operator(client: Client, namespace: str) -> AsyncIterator[CountingClie
     manager = Manager(counting, address=("127.0.0.1", 0))
     settings = Settings(prune_grace=0.1)
     events = Events(counting, "fairlead-operator")
-    manager.add(inference_service_controller(manager, counting, NoGateways(), events, settings, namespace=namespace))
+    controller, _ = inference_service_controller(
+        manager, counting, NoGateways(), events, settings, HttpAgents([]), namespace=namespace
+    )
+    manager.add(controller)
     tasks = [asyncio.create_task(manager.run()), asyncio.create_task(node(client, namespace))]
     yield counting
     manager.stop()

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from fairlead.api import names
 from fairlead.api.inferenceservice import InferenceService
 from fairlead.api.predictor import IMPLEMENTATIONS
 
@@ -25,7 +24,6 @@ class FieldNote(NamedTuple):
 
 
 _KNATIVE = "is Knative's; Fairlead has no Knative"
-_NO_AUTOSCALING = "has no effect yet: only scaleMetric cpu and memory scale"
 
 
 class Entry(NamedTuple):
@@ -37,22 +35,13 @@ class Entry(NamedTuple):
     when: Callable[[Any, Mapping[str, Any], Mapping[str, str]], bool] = lambda value, component, annotations: True
 
 
-def _no_hpa(value: Any, component: Mapping[str, Any], annotations: Mapping[str, str]) -> bool:
-    default = "cpu" if annotations.get(names.AUTOSCALER_CLASS) == "hpa" else None
-    return (component.get("scaleMetric") or annotations.get(names.SCALE_METRIC) or default) not in ("cpu", "memory")
-
-
 FIELDS = (
     Entry("spec.tracing", "has no effect yet: no traces are exported"),
     Entry("spec.explainer.art", "has no effect: give the explainer containers of its own"),
-    Entry("component.minReplicas", "0 has no effect yet: one pod stays", lambda value, *_: value == 0),
-    Entry("component.maxReplicas", _NO_AUTOSCALING, _no_hpa),
-    Entry("component.scaleTarget", _NO_AUTOSCALING, _no_hpa),
-    Entry("component.scaleMetric", _NO_AUTOSCALING, _no_hpa),
     Entry(
         "component.scaleMetricType", "has no effect yet: it is Utilization", lambda value, *_: value != "Utilization"
     ),
-    Entry("component.autoScaling", _NO_AUTOSCALING),
+    Entry("component.autoScaling", "has no effect yet: scaleMetric and scaleTarget say what scales"),
     Entry("component.logger", "has no effect yet: payloads are not logged"),
     Entry(
         "component.batcher", "has no effect: Fairlead's runtimes predict together what waits together, by themselves"

@@ -13,6 +13,7 @@ import orjson
 
 from fairlead.api import names
 from fairlead.api.crd import KINDS, custom_resource_definition
+from fairlead.controllers.autoscaler.agents import HttpAgents
 from fairlead.controllers.inferenceservice.gateways import HttpGateways
 from fairlead.controllers.inferenceservice.settings import Settings
 from fairlead.controllers.wiring import inference_service_controller
@@ -49,9 +50,12 @@ async def _run(options: argparse.Namespace) -> None:
             gateway_address=options.gateway_address,
             storage_initializer_image=options.storage_initializer_image,
         )
-        manager.add(
-            inference_service_controller(manager, client, gateways, events, settings, namespace=options.namespace)
+        agents = HttpAgents(options.gateway_agents)
+        controller, autoscaler = inference_service_controller(
+            manager, client, gateways, events, settings, agents, namespace=options.namespace
         )
+        manager.add(controller)
+        manager.add_task("autoscaler", autoscaler.run)
         if options.apply_crds:
             await _apply_crds(client)
         try:
@@ -59,6 +63,7 @@ async def _run(options: argparse.Namespace) -> None:
         finally:
             await events.close()
             await gateways.close()
+            await agents.close()
 
 
 async def _apply_crds(client: Client) -> None:

@@ -111,9 +111,10 @@ class Cluster:
             resource, await self.client.replace(resource, {**obj, "status": status}, subresource="status")
         )
 
-    async def scale(self, resource: Resource, key: Key, replicas: int) -> None:
+    async def scale(self, resource: Resource, key: Key, replicas: int) -> int:
+        """Returns the resourceVersion that the object has now, 0 if that is not told."""
         patch = {"spec": {"replicas": replicas}}
-        await self.client.patch(resource, key.name, patch, key.namespace, subresource="scale")
+        return _version(await self.client.patch(resource, key.name, patch, key.namespace, subresource="scale"))
 
     async def delete(self, resource: Resource, obj: Object) -> None:
         """Just this object, not one that has taken its name since."""

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from fairlead.api import names
+from fairlead.controllers.autoscaler.agents import Agents
+from fairlead.controllers.autoscaler.board import Board
+from fairlead.controllers.autoscaler.loop import Autoscaler
 from fairlead.controllers.cluster import BY_SERVICE, Cluster, Writer, by_service
 from fairlead.controllers.inferenceservice.catalogue import Catalogue
 from fairlead.controllers.inferenceservice.controller import EventSink, Reconciler
@@ -55,10 +58,11 @@ def inference_service_controller(
     gateways: Gateways,
     events: EventSink,
     settings: Settings,
+    agents: Agents,
     *,
     namespace: str | None = None,
-) -> Controller:
-    """The controller with its informers; `namespace`: the only one to look at."""
+) -> tuple[Controller, Autoscaler]:
+    """The controller with its informers, and the autoscaler that reads the same; `namespace`: the only one to look at."""
 
     def children(resource: Resource, transform: Transform | None = None) -> Informer:
         return informers.informer(
@@ -80,7 +84,8 @@ def inference_service_controller(
 
     cluster = Cluster(client, {resource: informer.store for resource, informer in all_informers.items()})
     catalogue = Catalogue(cluster, namespaces=namespace is None)
-    reconciler = Reconciler(cluster, catalogue, gateways, events, LastWords(client), settings)
+    board = Board()
+    reconciler = Reconciler(cluster, catalogue, gateways, events, LastWords(client), settings, board=board)
     controller = Controller("inferenceservice", reconciler, workers=WORKERS)
 
     controller.watch(services)
@@ -90,7 +95,7 @@ def inference_service_controller(
     controller.watch(all_informers[CLUSTER_SERVING_RUNTIMES], _services_of(services, lambda _: None))
     if namespace is None:
         _watch_annotations(controller, all_informers[NAMESPACES], services)
-    return controller
+    return controller, Autoscaler(cluster, board, agents, events, controller.enqueue)
 
 
 def _its_service(obj: Object) -> Iterable[Key]:

@@ -79,7 +79,7 @@ def carry_out(
     for revision in plan.placed.values():
         canary = names_of_canaries.get(revision.name)
         fields = want.source.fields if canary is None else want.canaries[canary].fields
-        least = least_replicas(fields) if canary is None else want.least[canary]
+        least = least_replicas(isvc, fields) if canary is None else want.least[canary]
         template = contents[revision.name]["template"]
         workloads.append(Workload(isvc, owner, want.kind, fields, revision, template, least))
     return new, workloads
@@ -107,8 +107,9 @@ def _wanted(
             canaries[name] = source(entry.predictor.inheriting(fields))
             workload = f"{isvc.metadata.name}-{name}-{kind}"
             entries.append(Canary(name, digest(inputs(canaries[name], settings)), entry.traffic_percent, workload))
-            share = canary_least_replicas(least_replicas(fields), entry.traffic_percent)
-            least[name] = share if entry.predictor.min_replicas is None else least_replicas(entry.predictor)
+            share = canary_least_replicas(least_replicas(isvc, fields), entry.traffic_percent)
+            inherits = entry.predictor.min_replicas is None
+            least[name] = share if inherits else least_replicas(isvc, canaries[name].fields)
     named = fields.name if isinstance(fields, Predictor) else None
     intent = Intent(
         base=base,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, Protocol
@@ -38,8 +38,14 @@ class Gateways(Protocol):
         """All agents' answers; none if there are no agents."""
 
 
-def confirm(answers: Sequence[Answer], wanted: Mapping[str, Sequence[Target]], *, was_ready: bool) -> Confirmation:
-    """IngressReady: every gateway sends requests where the status says, and something there is ready to take them.
+def confirm(
+    answers: Sequence[Answer],
+    wanted: Mapping[str, Sequence[Target]],
+    *,
+    was_ready: bool,
+    asleep: Set[str] = frozenset(),
+) -> Confirmation:
+    """IngressReady: every gateway sends requests where the status says, and something there is ready to take them, or wakes up (`asleep`).
 
     A service that was ready stays so while its split moves, as long as each gateway has a ready endpoint for every component.
     """
@@ -48,7 +54,7 @@ def confirm(answers: Sequence[Answer], wanted: Mapping[str, Sequence[Target]], *
         return Confirmation("False", "NoTraffic", f"no revision of the {missing} has been ready yet")
     if not answers:
         return Confirmation("True", "NoGateway", "no gateway agent is configured")
-    verdicts = [_verdict(answer, wanted, was_ready=was_ready) for answer in answers]
+    verdicts = [_verdict(answer, wanted, was_ready=was_ready, asleep=asleep) for answer in answers]
     return next((verdict for verdict in verdicts if verdict.status != "True"), verdicts[0])
 
 
@@ -74,7 +80,9 @@ def has_left(answers: Iterable[Answer], workload: str) -> bool:
     )
 
 
-def _verdict(answer: Answer, wanted: Mapping[str, Sequence[Target]], *, was_ready: bool) -> Confirmation:
+def _verdict(
+    answer: Answer, wanted: Mapping[str, Sequence[Target]], *, was_ready: bool, asleep: Set[str]
+) -> Confirmation:
     where = f"the gateway at {answer.agent}"
     if answer.error:
         return Confirmation("False", "GatewayUnreachable", f"{where} does not answer: {answer.error}")
@@ -86,7 +94,10 @@ def _verdict(answer: Answer, wanted: Mapping[str, Sequence[Target]], *, was_read
         found = answer.targets(kind)
         if _split(found) != _wanted_split(targets) and not was_ready:
             return Confirmation("Unknown", "Programming", f"{where} does not split the {kind}'s traffic as asked yet")
-        if not any(target.get("readyEndpoints") and target.get("percent") for target in found):
+        able = (
+            target.get("readyEndpoints") or target.get("serviceName") in asleep for target in found if target["percent"]
+        )
+        if not any(able):
             return Confirmation("False", "NoReadyEndpoints", f"{where} has no ready endpoint for the {kind}")
     return Confirmation("True", "Programmed")
 
@@ -109,7 +120,7 @@ class HttpGateways:
     async def ask(self, key: Key) -> Sequence[Answer]:
         if not self._addresses:
             return ()
-        found = await asyncio.gather(*map(_resolved, self._addresses))
+        found = await asyncio.gather(*map(resolved, self._addresses))
         return await asyncio.gather(*(self._ask(agent, key) for agents in found for agent in agents))
 
     async def close(self) -> None:
@@ -137,7 +148,7 @@ def _is_ip(host: str) -> bool:
     return True
 
 
-async def _resolved(address: str) -> list[str]:
+async def resolved(address: str) -> list[str]:
     """`HOST:PORT` for each of the host's addresses; the name itself if it has none, so that asking says why."""
     host, _, port = address.rpartition(":")
     if _is_ip(host.strip("[]")):

@@ -6,26 +6,28 @@ from collections.abc import Iterator
 
 from fairlead.api.inferenceservice import InferenceService
 from fairlead.api.unsupported import FieldNote, not_acted_on
-from fairlead.controllers.inferenceservice.scaling import metric_target
-
-_BY_HPA = ("maxReplicas", "scaleTarget", "scaleMetric")
+from fairlead.controllers.inferenceservice.scaling import DURATIONS, duration, metric_target, scaled_by_demand
 
 
 def notes(isvc: InferenceService) -> list[str]:
-    by_hpa = {
-        f"spec.{kind}.{field}"
-        for kind, fields in isvc.spec.components().items()
-        if metric_target(isvc, fields) is not None
-        for field in _BY_HPA
-    }
-    found = [note for note in not_acted_on(isvc) if note.path not in by_hpa]
-    return [str(note) for note in (*found, *_own(isvc))]
+    return [str(note) for note in (*not_acted_on(isvc), *_own(isvc))]
 
 
 def _own(isvc: InferenceService) -> Iterator[FieldNote]:
     for kind, fields in isvc.spec.components().items():
-        if fields.min_replicas == 0:
-            yield FieldNote(f"spec.{kind}.minReplicas", "one pod is kept: there is no scaling to zero yet")
+        scaled = metric_target(isvc, fields) is not None or scaled_by_demand(isvc, fields)
+        if fields.min_replicas == 0 and not scaled_by_demand(isvc, fields):
+            yield FieldNote(
+                f"spec.{kind}.minReplicas", "one pod is kept: only demand (concurrency, rps) scales to zero"
+            )
+        if fields.scale_target is not None and not scaled:
+            yield FieldNote(
+                f"spec.{kind}.scaleTarget", "has no effect: nothing scales between minReplicas and maxReplicas"
+            )
+    for name in DURATIONS:
+        given = isvc.metadata.annotations.get(name)
+        if given is not None and duration(given) is None:
+            yield FieldNote(f"metadata.annotations[{name}]", f"{given!r} is no duration: give 30, 30s or 5m")
     predictor = isvc.spec.predictor
     if isvc.spec.canary and predictor.canary_traffic_percent is not None:
         yield FieldNote(

@@ -1,4 +1,7 @@
-"""Which revisions are ready: what a Deployment carries, by its status; what it is leaving, by its pods."""
+"""Which revisions are ready: what a Deployment carries, by its status; what it is leaving, by its pods.
+
+A revision that may be at zero and has been ready before is ready whatever its pods do: a request wakes it.
+"""
 
 from __future__ import annotations
 
@@ -55,9 +58,23 @@ def complete(deployment: Object) -> bool:
     )
 
 
+def proven(deployment: Object) -> str:
+    """The revision of which the Deployment says that its pods have been ready."""
+    return str(deployment["metadata"].get("annotations", {}).get(names.PROVEN, ""))
+
+
+def wakes(deployment: Object) -> bool:
+    """Whether requests for what it carries bring it back from zero."""
+    return bool(proven(deployment)) and proven(deployment) == carried(deployment)
+
+
 def _of(deployment: Object) -> Readiness:
+    if wakes(deployment):
+        return Readiness.READY
     if not complete(deployment):
         return Readiness.PENDING
+    if deployment["metadata"].get("annotations", {}).get(names.MIN_REPLICAS) == "0" and _available(deployment) == 0:
+        return Readiness.PENDING  # at zero before it has ever been ready
     asleep = deployment["spec"].get("replicas", 1) == 0
     return Readiness.READY if asleep or _available(deployment) > 0 else Readiness.LOST
 

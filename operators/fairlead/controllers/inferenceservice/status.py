@@ -13,6 +13,7 @@ from datetime import datetime
 from fairlead.api import names
 from fairlead.api.base import Open
 from fairlead.api.inferenceservice import InferenceService
+from fairlead.autoscaling import Mode
 from fairlead.controllers.inferenceservice.errors import SpecError
 from fairlead.controllers.inferenceservice.failures import Copies
 from fairlead.controllers.inferenceservice.modelstatus import invalid_status, model_status
@@ -40,6 +41,10 @@ class ComponentReport:
     """(kind, name) of the ServingRuntime of the latest revision."""
     asked_percent: int = 100
     """What the spec wants the latest to get."""
+    asleep: frozenset[str] = frozenset()
+    """Workloads without an available pod that a request brings back."""
+    autoscaling: Sequence[Open] = ()
+    """What was decided of each workload that demand scales."""
 
     def of(self, revision: str) -> Readiness:
         return self.readiness.get(revision, Readiness.PENDING)
@@ -163,6 +168,12 @@ def component_verdict(component: ComponentReport) -> Verdict:
             return Verdict("False", "NoReadyPods", f"{latest} has no ready pod any more{still}")
         waiting = f": {copies.waiting}" if copies.waiting else ""
         return Verdict("Unknown" if serving else "False", "Progressing", f"{latest} is not ready yet{waiting}{still}")
+    if copies.failure is not None and component.plan.latest.workload in component.asleep:
+        return Verdict("False", copies.failure.reason, f"{latest} does not come up again: {copies.failure.summary}")
+    if any(
+        decision["mode"] == Mode.PAUSED and decision["revisionName"] == latest for decision in component.autoscaling
+    ):
+        return Verdict("False", "WakeUpFailed", f"{latest} did not become ready when it was asked for")
     rolledout = component.plan.markers.latest_rolledout
     if component.of(rolledout) is not Readiness.READY:
         return Verdict("False", "NoReadyPods", f"{rolledout} has no ready pod any more{still}")
@@ -240,6 +251,7 @@ def _component(isvc: InferenceService, kind: str, component: ComponentReport, se
         "grpcUrl": _url(isvc, settings, kind, scheme="grpc") if component.grpc else "",
         "address": {"url": f"http://{_cluster_host(isvc, kind)}"},
         "traffic": [_traffic(isvc, kind, target, settings) for target in component.plan.targets],
+        "autoscaling": list(component.autoscaling) or "",
     }
     return {key: value for key, value in found.items() if value not in ("", None)}
 

@@ -15,7 +15,7 @@ from fairlead.api.component import ComponentFields
 from fairlead.api.inferenceservice import InferenceService
 from fairlead.controllers.inferenceservice.pods import copied
 from fairlead.controllers.inferenceservice.revisions import Revision
-from fairlead.controllers.inferenceservice.scaling import MetricTarget
+from fairlead.controllers.inferenceservice.scaling import MetricTarget, activation_timeout
 from fairlead.kube.objects import Object, controller_reference
 
 ROLLING: Open = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"}}
@@ -37,6 +37,8 @@ class Workload:
     """As stored with the revision: see `pods.pod_template`."""
     least: int = 1
     """Fewest pods."""
+    proven: str = ""
+    """The revision that is known to be able to become ready, where there may be no pod."""
 
     @property
     def name(self) -> str:
@@ -79,6 +81,8 @@ def deployment(workload: Workload) -> Object:
         **(fields.annotations or {}),
         names.MIN_REPLICAS: str(workload.least),
     }
+    if workload.least == 0 and workload.proven:
+        annotations[names.PROVEN] = workload.proven
     return {
         "metadata": workload.metadata({**copied(isvc.labels), **(fields.labels or {}), **identity}, annotations),
         "spec": {
@@ -99,6 +103,10 @@ def service(workload: Workload) -> Object:
         names.TIMEOUT: str(workload.fields.effective_timeout()),
         names.CONTAINER_CONCURRENCY: str(workload.fields.container_concurrency or 0),
     }
+    if workload.least == 0:
+        annotations[names.ACTIVATION_TIMEOUT] = f"{activation_timeout(workload.isvc):g}"
+    if check := readiness_check(workload.template["spec"]):
+        annotations[names.READINESS] = check
     return {
         "metadata": workload.metadata(workload.labels, annotations),
         "spec": {"selector": workload.selector, "ports": service_ports(workload.template["spec"])},
@@ -157,6 +165,23 @@ def service_ports(pod: Open) -> list[Open]:
             entry["name"] = "http"
         ports.append(entry)
     return ports
+
+
+def readiness_check(pod: Open) -> str:
+    """What the gateway may ask a pod by itself, as the annotation has it; empty if it cannot."""
+    container = _facing_container(pod)
+    probe = container.get("readinessProbe", {})
+    http, tcp = probe.get("httpGet"), probe.get("tcpSocket")
+    if not http and not tcp:
+        return ""
+    if http and (http.get("scheme", "HTTP") != "HTTP" or http.get("host") or http.get("httpHeaders")):
+        return ""
+    named = {port.get("name"): port["containerPort"] for port in container["ports"]}
+    port = (http or tcp)["port"]
+    number = named.get(port, port)
+    if not str(number).isdecimal():
+        return ""
+    return f"{number}/{http.get('path', '/').lstrip('/')}" if http else f"{number}"
 
 
 def serves_grpc(pod: Open) -> bool:

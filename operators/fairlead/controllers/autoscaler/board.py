@@ -1,0 +1,79 @@
+"""What two parts of the operator tell each other: which workloads demand scales, by which policy, and what was decided last.
+
+It is kept in memory only. After a restart the controller's first reconciles fill it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from fairlead.api.base import Open
+from fairlead.autoscaling import Mode, Policy
+from fairlead.kube.objects import Key, Object, timestamp
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A workload whose replicas follow demand."""
+
+    owner: Object
+    """The InferenceService, for events."""
+    revision: str
+    policy: Policy
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A decision as the status tells it, taken down when the replicas or the mode changed."""
+
+    desired: int
+    mode: Mode
+    metric: str
+    value: float
+    target: float
+    reason: str
+    last_scale: datetime | None = None
+
+    def status(self) -> Open:
+        found: Open = {
+            "desired": self.desired,
+            "mode": str(self.mode),
+            "metric": self.metric,
+            "value": round(self.value, 2),
+            "target": round(self.target, 2),
+            "reason": self.reason,
+        }
+        if self.last_scale is not None:
+            found["lastScaleTime"] = timestamp(self.last_scale)
+        return found
+
+
+class Board:
+    def __init__(self) -> None:
+        self._scaled: dict[Key, dict[str, Scaled]] = {}
+        self._outcomes: dict[Key, Outcome] = {}
+
+    def plan(self, service: Key, workloads: Mapping[str, Scaled]) -> None:
+        """All of the service's workloads that demand scales; none takes the service off the board."""
+        for gone in self._scaled.get(service, {}).keys() - workloads.keys():
+            self._outcomes.pop(Key(service.namespace, gone), None)
+        if workloads:
+            self._scaled[service] = dict(workloads)
+        else:
+            self._scaled.pop(service, None)
+
+    def scaled(self) -> dict[Key, Scaled]:
+        """By the workload's namespace and name."""
+        return {
+            Key(service.namespace, name): scaled
+            for service, workloads in self._scaled.items()
+            for name, scaled in workloads.items()
+        }
+
+    def decided(self, workload: Key, outcome: Outcome) -> None:
+        self._outcomes[workload] = outcome
+
+    def outcome(self, workload: Key) -> Outcome | None:
+        return self._outcomes.get(workload)

@@ -1,0 +1,204 @@
+"""The loop: each second, what the gateways count is decided on; requests that begin to wait at zero are decided on at once.
+
+While an agent does not answer, nothing is known of its share of the traffic: replicas may grow, but not shrink.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from fairlead.api import names
+from fairlead.autoscaling import Decision, Mode, Policy, State, decide, initial_state
+from fairlead.controllers.autoscaler.agents import Agents, AgentSilent
+from fairlead.controllers.autoscaler.board import Board, Outcome, Scaled
+from fairlead.controllers.autoscaler.readings import Reading, Traffic, observation, traffic
+from fairlead.controllers.cluster import Cluster
+from fairlead.kube.errors import KubeError
+from fairlead.kube.objects import Key, Object, key_of, resource_version, utcnow
+from fairlead.kube.resources import DEPLOYMENTS, PODS
+
+log = logging.getLogger(__name__)
+
+TICK = 1.0
+_RETRY = 1.0
+"""Seconds until an agent that does not answer is asked for demand again."""
+
+
+class EventSink(Protocol):
+    def emit(self, obj: Mapping[str, Any], type: Literal["Normal", "Warning"], reason: str, message: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is remembered of one workload between ticks."""
+
+    uid: str
+    state: State
+    policy: Policy
+    written: int = 0
+    """The Deployment's resourceVersion that the last scaling made: what an informer says of it before that is old."""
+
+
+class Autoscaler:
+    def __init__(
+        self,
+        cluster: Cluster,
+        board: Board,
+        agents: Agents,
+        events: EventSink,
+        changed: Callable[[Key], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = utcnow,
+    ) -> None:
+        """`changed` is told which InferenceService's status has something new to say."""
+        self._cluster = cluster
+        self._board = board
+        self._agents = agents
+        self._events = events
+        self._changed = changed
+        self._clock = clock
+        self._now = now
+        self._before: Mapping[str, Reading] = {}
+        self._known: dict[Key, _Known] = {}
+        self._turn = asyncio.Lock()
+        """One decision at a time: a tick and a wake-up may meet at a workload."""
+
+    async def run(self) -> None:
+        """Until cancelled. Asks each agent for demand in a task of its own."""
+        watched: dict[str, asyncio.Task[None]] = {}
+        async with asyncio.TaskGroup() as group:
+            while True:
+                began = self._clock()
+                agents = await self._agents.addresses()
+                for agent in watched.keys() - set(agents):
+                    watched.pop(agent).cancel()
+                for agent in set(agents) - watched.keys():
+                    watched[agent] = group.create_task(self._watch_demand(agent), name=f"demand-{agent}")
+                await self.tick(agents)
+                await asyncio.sleep(max(0.0, began + TICK - self._clock()))
+
+    async def tick(self, agents: Sequence[str]) -> None:
+        """Decides on each workload once. Without agents there is nothing to decide by."""
+        answers = await asyncio.gather(*map(self._read, agents))
+        now = {agent: answer for agent, answer in zip(agents, answers, strict=True) if answer is not None}
+        if now:
+            scaled = self._board.scaled()
+            self._known = {key: known for key, known in self._known.items() if key in scaled}
+            complete = len(now) == len(agents) and now.keys() <= self._before.keys()
+            for key, target in scaled.items():
+                await self._decide(key, target, traffic(self._before, now, key), complete=complete)
+        self._before = now
+
+    async def wake(self, held: Mapping[Key, int]) -> None:
+        """Requests have begun to wait for these workloads."""
+        scaled = self._board.scaled()
+        for key in held.keys() & scaled.keys():
+            known = self._known.get(key)
+            if known is None or known.state.desired == 0:
+                await self._decide(key, scaled[key], Traffic(waiting=held[key]), complete=False)
+
+    # --- One workload -----------------------------------------------------------------------------------------
+
+    async def _decide(self, key: Key, target: Scaled, seen: Traffic, *, complete: bool) -> None:
+        async with self._turn:
+            deployment = self._cluster.get(DEPLOYMENTS, key)
+            if deployment is None:
+                return
+            known = self._recall(key, deployment, target)
+            now = observation(seen, _with_replicas(deployment, known.state.desired), self._pods(deployment))
+            decision, state = decide(self._clock(), now, target.policy, known.state)
+            before = known.state.desired
+            if not complete and decision.desired <= before:
+                self._known[key] = known
+                return
+            if decision.desired != before:
+                try:
+                    version = await self._cluster.scale(DEPLOYMENTS, key, decision.desired)
+                except KubeError as error:
+                    log.warning("%s is not scaled from %d to %d: %s", key, before, decision.desired, error)
+                    return
+                known = replace(known, written=version)
+                log.info("%s: %d -> %d replicas: %s", key, before, decision.desired, decision.reason)
+                self._events.emit(target.owner, *_event(key.name, before, decision))
+            self._known[key] = replace(known, state=state)
+            self._tell(key, target, decision, scaled=decision.desired != before)
+
+    def _recall(self, key: Key, deployment: Object, target: Scaled) -> _Known:
+        """What is known of the workload, or a beginning, if it is new here or somebody else has scaled it."""
+        known, uid = self._known.get(key), deployment["metadata"].get("uid", "")
+        replicas = deployment["spec"].get("replicas", 1)
+        if known is not None and known.uid == uid:
+            seen_late = _version(deployment) < known.written
+            if replicas == known.state.desired or seen_late:
+                if known.policy == target.policy:
+                    return known
+                # Its owner has just cared for it, or it has just come up for the first time: a sign of life.
+                state = replace(known.state, last_active=self._clock())
+                return replace(known, state=state, policy=target.policy)
+        return _Known(uid, initial_state(self._clock(), replicas, target.policy), target.policy)
+
+    def _tell(self, key: Key, target: Scaled, decision: Decision, *, scaled: bool) -> None:
+        last = self._board.outcome(key)
+        if last is not None and (last.desired, last.mode) == (decision.desired, decision.mode) and not scaled:
+            return
+        when = self._now() if scaled else last.last_scale if last is not None else None
+        metric = str(target.policy.metric)
+        outcome = Outcome(
+            decision.desired, decision.mode, metric, decision.value, decision.target, decision.reason, when
+        )
+        self._board.decided(key, outcome)
+        self._changed(key_of(target.owner))
+
+    def _pods(self, deployment: Object) -> list[Object]:
+        labels = deployment["metadata"]["labels"]
+        service = Key(deployment["metadata"]["namespace"], labels[names.LABEL_INFERENCE_SERVICE])
+        wanted = labels[names.LABEL_WORKLOAD]
+        pods = self._cluster.labelled(PODS, service)
+        return [pod for pod in pods if pod["metadata"]["labels"].get(names.LABEL_WORKLOAD) == wanted]
+
+    # --- Agents -----------------------------------------------------------------------------------------------
+
+    async def _read(self, agent: str) -> Reading | None:
+        try:
+            return await self._agents.stats(agent)
+        except AgentSilent as error:
+            log.warning("nothing is scaled down: %s", error)
+            return None
+
+    async def _watch_demand(self, agent: str) -> None:
+        version = 0
+        while True:
+            try:
+                version, held = await self._agents.demand(agent, version)
+            except AgentSilent:  # the tick tells of it
+                await asyncio.sleep(_RETRY)
+                continue
+            await self.wake(held)
+
+
+def _event(workload: str, before: int, decision: Decision) -> tuple[Literal["Normal", "Warning"], str, str]:
+    message = f"{workload}: {before} -> {decision.desired} replicas: {decision.reason}"
+    if decision.mode is Mode.PAUSED:
+        return "Warning", "WakeUpFailed", message
+    if before == 0:
+        return "Normal", "Activated", message
+    if decision.desired == 0:
+        return "Normal", "ScaledToZero", message
+    return "Normal", "ScaledUp" if decision.desired > before else "ScaledDown", message
+
+
+def _with_replicas(deployment: Object, replicas: int) -> Object:
+    """The Deployment as it will be seen when the last scaling has reached the informer."""
+    return {**deployment, "spec": {**deployment["spec"], "replicas": replicas}}
+
+
+def _version(obj: Object) -> int:
+    version = resource_version(obj)
+    return int(version) if version.isdecimal() else 0
