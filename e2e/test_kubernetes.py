@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,22 +95,37 @@ def test_the_charts_own_test_passes(kind: KindCluster) -> None:
     assert "Succeeded" in kind.helm("test", "fairlead")
 
 
-def test_the_chart_refuses_to_share_the_cluster_with_kserves_controller(kind: KindCluster) -> None:
-    deployment = [
-        "create",
-        "deployment",
-        "kserve-controller-manager",
-        "--image=none",
-        "--replicas=0",
-        "--namespace",
-        "kserve",
-    ]
-    kind.kubectl(*deployment)
+KSERVE = (
+    {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "kserve-controller-manager", "namespace": "kserve"},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": {"app": "kserve"}},
+            "template": {
+                "metadata": {"labels": {"app": "kserve"}},
+                "spec": {"containers": [{"name": "manager", "image": "kserve"}]},
+            },
+        },
+    },
+    {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": "inferenceservice.serving.kserve.io"},
+    },
+)
+
+
+@pytest.mark.parametrize("theirs", KSERVE, ids=lambda item: item["kind"])
+def test_the_chart_refuses_to_share_the_cluster_with_kserve(kind: KindCluster, theirs: dict[str, Any]) -> None:
+    manifest = json.dumps(theirs)
+    kind.kubectl("apply", "-f", "-", stdin=manifest)
     try:
-        with pytest.raises(AssertionError, match="KServe's controller runs in namespace kserve"):
+        with pytest.raises(AssertionError, match="ninstall KServe first"):
             kind.helm_upgrade()
     finally:
-        kind.kubectl("delete", "deployment", "kserve-controller-manager", "-n", "kserve")
+        kind.kubectl("delete", "-f", "-", stdin=manifest)
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.stem)
