@@ -69,6 +69,21 @@ async def test_the_pool_grows_under_load_without_a_failure(
     assert 1 <= agent.programmer.reloads <= 3
 
 
+async def test_a_pool_that_doubles_again_and_again_serves_every_service(
+    make_haproxy, cluster, run_agent, make_pod, client
+):
+    gateway = await make_haproxy(http_backends=1)
+    pod = await make_pod()
+    agent = await run_agent(gateway)
+    for number in range(40):
+        cluster.serve(f"s-{number}", {f"s-{number}-predictor": 100})
+        cluster.workload(f"s-{number}", f"s-{number}-predictor", [pod.endpoint])
+        await asyncio.sleep(0.02)  # so that it grows while more come
+    for number in range(40):
+        await until_served(client, gateway, f"s-{number}-ns.example.com")
+    assert 3 <= agent.programmer.reloads <= 6
+
+
 async def test_a_reload_waits_for_requests_that_are_held(
     make_haproxy, cluster, run_agent, make_pod, client, eventually
 ):
