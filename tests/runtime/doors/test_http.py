@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -336,3 +337,40 @@ def test_a_model_reads_the_clients_headers_by_name(serve):
     server = serve(Tenant("double"), grpc_port=None)
     answer = call(server, "POST", INFER, BODY, {"X-Tenant": "blue"})
     assert json.loads(answer[2])["outputs"][0]["data"] == ["blue", "x-tenant"]
+
+
+def test_a_client_that_goes_away_takes_its_waiting_request_with_it(serve):
+    gate, seen = threading.Event(), []
+
+    class Gated(Model):
+        def predict(self, request):
+            seen.append(request.array.tolist())
+            gate.wait(20)
+            return request.array
+
+    server = serve(Gated("m"))
+    runner = server.repository.runner("m")
+
+    def send(value: float) -> http.client.HTTPConnection:
+        connection = http.client.HTTPConnection(server.http, timeout=20)
+        connection.request("POST", "/v1/models/m:predict", json.dumps({"instances": [value]}))
+        return connection
+
+    def until(holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 20
+        while not holds():
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+    first = send(1.0)
+    until(lambda: len(seen) == 1)
+    second, third = send(2.0), send(3.0)
+    until(lambda: runner.in_flight == 3)
+    second.close()
+    until(lambda: runner.in_flight == 2)
+    gate.set()
+    assert [connection.getresponse().status for connection in (first, third)] == [200, 200]
+    assert sorted(seen) == [[1.0], [3.0]]
+    assert 'code="499"' in server.repository.metrics.render([server.repository.metrics.snapshot()])
+    for connection in (first, third):
+        connection.close()

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from fairlead.runtime.doors.corked import GONE, TASK
 from fairlead.runtime.doors.reply import Reply, error_reply
 from fairlead.runtime.doors.request import Exchange, Limits
 from fairlead.runtime.doors.routes import Routes
@@ -22,6 +23,9 @@ from fairlead.runtime.protocols import compression
 from fairlead.runtime.repository import Repository
 
 log = logging.getLogger(__name__)
+
+CLIENT_CLOSED_REQUEST = 499
+"""nginx's code, for metrics and the access log: nobody is there to read it."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -56,6 +60,7 @@ class HttpDoor:
             return
         started = time.perf_counter()
         exchange = Exchange(scope, receive, self._limits)
+        scope[TASK] = asyncio.current_task()
         self.in_flight += 1
         try:
             if self._tracer is None:
@@ -71,6 +76,9 @@ class HttpDoor:
             if self._access_log is not None:
                 self._access_log.write(exchange, reply.status, len(reply.body), seconds)
             await self._send(exchange, reply, send)
+        except asyncio.CancelledError:
+            if GONE not in scope:
+                raise
         finally:
             self.in_flight -= 1
 
@@ -83,7 +91,9 @@ class HttpDoor:
                 log.error("%s %s: %s", exchange.method, exchange.path, error, exc_info=error.__cause__)
             return error_reply(error)
         except asyncio.CancelledError:
-            raise
+            if GONE not in exchange.scope:
+                raise
+            return Reply(CLIENT_CLOSED_REQUEST, b"", [])
         except Exception as error:
             log.exception("%s %s", exchange.method, exchange.path)
             return error_reply(ServingError(f"internal error: {type(error).__name__}: {error}"))
