@@ -72,7 +72,10 @@ def test_a_protocol_that_a_transformer_cannot_call_is_refused():
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of kserve, about httpx
-async def test_a_kserve_transformer_calls_its_predictor(server):
+async def test_a_kserve_transformer_calls_its_predictor(server, monkeypatch):
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)  # kserve hands them to httpx in a way that warns
+
     class Transformer(kserve.Model):
         def preprocess(self, payload, headers=None):
             return {"instances": [[value + 1 for value in row] for row in payload["instances"]]}
