@@ -39,6 +39,10 @@ class Broken(Model):
         raise ValueError("the weights are not here")
 
 
+class BrokenPipeline(Pipeline):
+    steps = (Scale, Broken)
+
+
 def expected(pixels):
     weights = np.random.default_rng(0).normal(size=(64, 10))
     return np.array([(row[:, None] * weights).sum(axis=0) for row in pixels / 16.0])

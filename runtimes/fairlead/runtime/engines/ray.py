@@ -24,8 +24,10 @@ from typing import Any
 from fairlead.runtime.engines.base import Engine
 from fairlead.runtime.engines.front import Front, ReplicaPorts, allocate
 from fairlead.runtime.errors import LoadError, ServingError
+from fairlead.runtime.frameworks import detect
+from fairlead.runtime.model import Model
 from fairlead.runtime.pipeline import Pipeline, load_step
-from fairlead.runtime.runner import Runner
+from fairlead.runtime.repository import ModelFactory
 from fairlead.runtime.server import ModelServer, listen
 from fairlead.runtime.settings import Settings
 from fairlead.runtime.sources import Source, open_model
@@ -36,6 +38,9 @@ log = logging.getLogger(__name__)
 OBJECT_STORE = 78_643_200
 """75 MiB, Ray's minimum: requests do not go through the object store."""
 APPLICATION = "fairlead"
+STEP_ATTEMPTS = 8
+STEP_PAUSE = 0.05
+"""Seconds, times the number of the attempt: 1.4 s in all, in which Serve has noticed that a replica is lost."""
 
 
 class RayEngine(Engine):
@@ -47,21 +52,33 @@ class RayEngine(Engine):
         import ray
         from ray import serve
 
-        stop = threading.Event()
         own = serve_application(settings)
         start_ray()
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
+            signal.signal(number, _leave)
         try:
             if own is not None:
-                run_own_application(own, settings, stop)
+                run_own_application(own, settings)
             else:
                 settings = replace(settings, model_dir=source.fetched(), storage_uri=None)
-                run_replicas(settings, stop)
+                run_replicas(settings)
         finally:
             with contextlib.suppress(Exception):
                 serve.shutdown()  # type: ignore[no-untyped-call]
             ray.shutdown()
+
+
+def _leave(number: int, frame: Any) -> None:
+    """While it starts nothing is in flight: SIGTERM ends it at once."""
+    raise SystemExit(0)
+
+
+def wait_for_signal() -> None:
+    """From now on SIGTERM lets what is in flight be finished."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    stop.wait()
 
 
 def prepare_environment(environment: Any) -> None:
@@ -105,18 +122,18 @@ def serve_application(settings: Settings) -> Any:
     return target if isinstance(target, Application) else None
 
 
-def run_own_application(application: Any, settings: Settings, stop: threading.Event) -> None:
+def run_own_application(application: Any, settings: Settings) -> None:
     """Taken as it is, behind Serve's own proxy on our port."""
     from ray import serve
 
     serve.start(proxy_location="HeadOnly", http_options={"host": settings.host, "port": settings.http_port})
     serve.run(application, name=APPLICATION, route_prefix="/")
     log.info("ready: the application %s", settings.model_class)
-    stop.wait()
+    wait_for_signal()
 
 
-def run_replicas(settings: Settings, stop: threading.Event) -> None:
-    """Our own application until `stop`. Raises LoadError with the replica's reason."""
+def run_replicas(settings: Settings) -> None:
+    """Our own application until a signal comes. Raises LoadError with the replica's reason."""
     from ray import serve
 
     serve.start(proxy_location="Disabled")
@@ -131,7 +148,7 @@ def run_replicas(settings: Settings, stop: threading.Event) -> None:
             if len(ports) > 1:
                 front = Front(Path(directory), settings.host, settings.http_port, settings.grpc_port, ports)
             log.info("ready: %s, %d replicas", settings.model_name, len(ports))
-            stop.wait()
+            wait_for_signal()
         finally:
             if front is not None:
                 front.stop()
@@ -156,19 +173,21 @@ def application(settings: Settings, ports: list[ReplicaPorts]) -> Any:
         "graceful_shutdown_timeout_s": settings.grace_seconds + settings.drain_seconds + 5,
     }
     steps = [
-        deployment(StepReplica, name=name, num_replicas=1, **options).bind(step, name)
-        for step, name in pipeline_steps(settings)
+        deployment(StepReplica, name=name, num_replicas=1, **options).bind(settings, index)
+        for index, name in enumerate(pipeline_steps(settings))
     ]
     replica = deployment(ServerReplica, name=settings.model_name, num_replicas=len(ports), **options)
     return replica.bind(settings, ports, *steps)
 
 
-def pipeline_steps(settings: Settings) -> list[tuple[type, str]]:
-    """The classes and names of a pipeline's steps; none for any other model."""
-    if settings.model_class is None:
+def pipeline_steps(settings: Settings) -> list[str]:
+    """The names of a pipeline's steps; none for any other model. Only a class can be one: frameworks stay unimported here."""
+    if settings.repository_dir is not None:
+        return []
+    if settings.model_class is None and detect(settings.model_dir, settings.framework)[1].framework != "custom":
         return []
     model = open_model(settings.model_dir, settings.model_name, settings)
-    return list(zip(model.steps, model.step_names(), strict=True)) if isinstance(model, Pipeline) else []
+    return model.step_names() if isinstance(model, Pipeline) else []
 
 
 class ServerReplica:
@@ -193,7 +212,7 @@ class ServerReplica:
     async def _start(self) -> None:
         from fairlead.runtime.engines.process import repository_for
 
-        source = self._connected_pipeline if self._steps else Source(self._settings)
+        source = await self._connected_pipeline() if self._steps else Source(self._settings)
         repository, names = repository_for(self._settings, source)
         self._server = ModelServer(self._settings, repository, listen(self._settings))
         self._running = asyncio.create_task(self._server.run(names))
@@ -204,11 +223,19 @@ class ServerReplica:
             error = self._running.exception()
             self._error = error.message if isinstance(error, LoadError) else f"{type(error).__name__}: {error}"
 
-    def _connected_pipeline(self) -> Any:
-        model = open_model(self._settings.model_dir, self._settings.model_name, self._settings)
-        assert isinstance(model, Pipeline)
-        model.connect([_remote(step) for step in self._steps])
-        return model
+    async def _connected_pipeline(self) -> ModelFactory:
+        reasons = await asyncio.gather(*(step.load_error.remote() for step in self._steps))
+        calls = [_remote(step) for step in self._steps]
+
+        def make() -> Model:
+            for reason in filter(None, reasons):
+                raise LoadError(reason)
+            model = open_model(self._settings.model_dir, self._settings.model_name, self._settings)
+            assert isinstance(model, Pipeline)
+            model.connect(calls)
+            return model
+
+        return make
 
     async def load_error(self) -> str | None:
         return self._error
@@ -225,31 +252,44 @@ class ServerReplica:
 class StepReplica:
     """One replica of a pipeline's step."""
 
-    def __init__(self, step: type, name: str) -> None:
-        self._step = step
-        self._name = name
-        self._runner: Runner | None = None
-        self._loading = asyncio.Lock()
+    async def __init__(self, settings: Settings, index: int) -> None:  # type: ignore[misc] # Serve awaits it
+        """The class is looked up here, not sent here: a file's classes cannot be imported by name in another process."""
+        self._error: str | None = None
+        try:
+            pipeline = open_model(settings.model_dir, settings.model_name, settings)
+            assert isinstance(pipeline, Pipeline)
+            name = pipeline.step_names()[index]
+            self._runner = await load_step(pipeline.steps[index], name)
+        except Exception as error:
+            reason = error.message if isinstance(error, LoadError) else f"{type(error).__name__}: {error}"
+            self._error = f"step {index + 1}: {reason}"
+
+    async def load_error(self) -> str | None:
+        return self._error
 
     async def infer(self, request: InferRequest) -> InferResponse | ServingError:
         """Errors are returned: Ray would wrap what is raised in an error of its own."""
         try:
-            runner = self._runner or await self._loaded()
-            return await runner.infer(request)
+            return await self._runner.infer(request)
         except ServingError as error:
             error.__cause__ = None
             return error
 
-    async def _loaded(self) -> Runner:
-        async with self._loading:
-            if self._runner is None:
-                self._runner = await load_step(self._step, self._name)
-        return self._runner
-
 
 def _remote(handle: Any) -> Any:
+    """The call of a step. One that a lost replica had taken is made again: Serve gives it to another, or to the successor."""
+    from ray.exceptions import RayActorError
+
     async def call(request: InferRequest) -> InferResponse:
-        answer = await handle.infer.remote(request)
+        for attempt in range(1, STEP_ATTEMPTS + 1):
+            try:
+                answer = await handle.infer.remote(request)
+            except RayActorError:
+                if attempt == STEP_ATTEMPTS:
+                    raise
+                await asyncio.sleep(STEP_PAUSE * attempt)
+            else:
+                break
         if isinstance(answer, ServingError):
             raise answer
         assert isinstance(answer, InferResponse)
