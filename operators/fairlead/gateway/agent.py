@@ -22,8 +22,9 @@ log = logging.getLogger(__name__)
 
 _COALESCE = 0.005
 """Seconds that changes which come together may take to arrive: one rollout step is several objects."""
-_COALESCE_AT_MOST = 0.1
-"""When a change takes longer than that, as with thousands of services, more are gathered: half of the time is left for other work."""
+_PAUSE_AT_MOST = 0.1
+"""After a change that took long, as with thousands of services, the next ones are gathered for as long: half of the time is left for other
+work. A change that comes alone does not wait."""
 _DRAIN_EVERY = 0.25
 _HAPROXY_EVERY = 0.05
 _RETRY = 0.5
@@ -40,8 +41,8 @@ class Agent:
         self.programmer = Programmer(self.haproxy)
         self._totals = Totals()
         self._again = asyncio.Event()
-        self._seconds = 0.0
-        """What the last change took, from the objects to HAProxy's answer."""
+        self._not_before = 0.0
+        """When the next change may begin."""
         self._conflicts: dict[tuple[str, str], str] = {}
 
     @property
@@ -96,7 +97,8 @@ class Agent:
                 log.error("%s", error)
                 await asyncio.sleep(_RETRY)
                 continue
-            self._seconds = time.monotonic() - began
+            ended = time.monotonic()
+            self._not_before = ended + min(ended - began, _PAUSE_AT_MOST)
             await self._next(_DRAIN_EVERY if self.programmer.draining else None)
 
     async def _next(self, at_most: float | None) -> None:
@@ -108,7 +110,7 @@ class Agent:
             for wait in waits:
                 wait.cancel()
         if done:
-            await asyncio.sleep(min(max(_COALESCE, self._seconds), _COALESCE_AT_MOST))
+            await asyncio.sleep(max(_COALESCE, self._not_before - time.monotonic()))
 
     async def _guard(self) -> None:
         """Notices within milliseconds that HAProxy's worker has ended, whoever ended it but this agent."""
