@@ -10,10 +10,14 @@ import asyncio
 import logging
 import time
 
+import aiohttp
+
 from fairlead.gateway.catalogue import Catalogue
+from fairlead.gateway.demand import Demand, by_workload, may_be_held, ready_now, to_check, with_answering
 from fairlead.gateway.haproxy import Haproxy, HaproxyError, HaproxyGone
 from fairlead.gateway.live import live_routes
 from fairlead.gateway.programmer import Programmer
+from fairlead.gateway.routes import RouteTable
 from fairlead.gateway.settings import Settings
 from fairlead.gateway.stats import Totals, Workload, WorkloadStats
 from fairlead.kube.informer import Source
@@ -28,6 +32,8 @@ work. A change that comes alone does not wait."""
 _DRAIN_EVERY = 0.25
 _HAPROXY_EVERY = 0.05
 _RETRY = 0.5
+_LOOK_EVERY = 0.03
+"""Seconds between looks at who waits, and at the pods that are waited for."""
 
 
 class NotInEffect(Exception):
@@ -44,6 +50,10 @@ class Agent:
         self._not_before = 0.0
         """When the next change may begin."""
         self._conflicts: dict[tuple[str, str], str] = {}
+        self.demand = Demand()
+        self._wanted = RouteTable()
+        self._answering: set[tuple[Workload, str]] = set()
+        """Pods that have said themselves that they are ready, by workload and address."""
 
     @property
     def ready(self) -> bool:
@@ -59,6 +69,7 @@ class Agent:
                 await informer.synced.wait()
             tasks.create_task(self._program(), name="program")
             tasks.create_task(self._guard(), name="guard")
+            tasks.create_task(self._watch_demand(), name="demand")
             tasks.create_task(self.programmer.persist(), name="persist")
 
     def routes(self, namespace: str, name: str) -> dict[str, object] | None:
@@ -86,7 +97,8 @@ class Agent:
             self.catalogue.changed.clear()
             self._again.clear()
             began = time.monotonic()
-            table = self.catalogue.table()
+            self._wanted = self.catalogue.table()
+            table = with_answering(self._wanted, self._answering)
             self._conflicts = table.conflicts
             try:
                 await self.programmer.lead(table)
@@ -100,6 +112,27 @@ class Agent:
             ended = time.monotonic()
             self._not_before = ended + min(ended - began, _PAUSE_AT_MOST)
             await self._next(_DRAIN_EVERY if self.programmer.draining else None)
+
+    async def _watch_demand(self) -> None:
+        async with aiohttp.ClientSession() as session:
+            while True:
+                await asyncio.sleep(_LOOK_EVERY)
+                table, state = self._wanted, self.programmer.state
+                if state is None or not (self.demand.held or may_be_held(table)):
+                    self._answering.clear()
+                    continue
+                try:
+                    held = await self.haproxy.held()
+                except HaproxyError:
+                    continue
+                self.demand.update(by_workload(held, state.maps["upstreams"]))
+                self._answering &= {
+                    ((u.namespace, u.workload), end.address) for u in table.upstreams.values() for end in u.unready
+                }
+                found = await ready_now(session, to_check(table, self.demand.held))
+                if found - self._answering:
+                    self._answering |= found
+                    self._again.set()
 
     async def _next(self, at_most: float | None) -> None:
         """Until there is something to do."""

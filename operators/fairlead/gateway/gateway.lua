@@ -7,6 +7,7 @@ local HOLD_TIMEOUT = tonumber(os.getenv("FAIRLEAD_HOLD_TIMEOUT_MS"))
 local HOLD_LIMIT = tonumber(os.getenv("FAIRLEAD_HOLD_LIMIT")) -- requests of one backend
 
 local upstreams = Map.new("upstreams.map", Map._str)
+local holds = Map.new("holds.map", Map._str) -- milliseconds, of backends whose pods are started for a request
 
 -- Weighted choice: "100:h1-0001=80,h1-0002=100" is h1-0001 in 80 of 100 cases, else h1-0002.
 local arms_of, known = {}, 0
@@ -56,10 +57,11 @@ end
 core.register_action("hold", { "http-req" }, function(txn)
   local backend = txn:get_var("txn.backend")
   local now = now_ms()
-  local deadline = now + HOLD_TIMEOUT
+  local timeout = tonumber(holds:lookup(backend)) or HOLD_TIMEOUT
+  local deadline = now + timeout
   sweep(now)
   local waiting = counts[backend] or 0
-  if HOLD_TIMEOUT == 0 or waiting >= HOLD_LIMIT then
+  if timeout == 0 or waiting >= HOLD_LIMIT then
     txn:set_var("txn.refusal", waiting >= HOLD_LIMIT and HOLD_LIMIT > 0 and "full" or "unready")
     return
   end

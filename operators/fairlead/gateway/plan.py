@@ -59,8 +59,10 @@ def plan(state: State, table: RouteTable) -> Plan:
             # Still finishing requests: keep its name and its timeout until it can be lent to another.
             wanted["upstreams"][backend] = key
             wanted["timeouts"][backend] = state.maps["timeouts"].get(backend, "60000")
+            if backend in state.maps["holds"]:
+                wanted["holds"][backend] = state.maps["holds"][backend]
 
-    inside_out = ("upstreams", "timeouts", "http", "grpc", "hosts", "paths")
+    inside_out = ("upstreams", "timeouts", "holds", "http", "grpc", "hosts", "paths")
     for name in inside_out:
         result.commands.extend(_additions(name, state.maps[name], wanted[name]))
     for name in reversed(inside_out):
@@ -116,6 +118,11 @@ def _wanted_maps(table: RouteTable, lent: Mapping[str, str]) -> dict[str, dict[s
         "grpc": splits[Transport.GRPC],
         "upstreams": {backend: upstream.key for backend, upstream in backends.items()},
         "timeouts": {backend: str(max(1, round(upstream.timeout * 1000))) for backend, upstream in backends.items()},
+        "holds": {
+            backend: str(max(1, round(upstream.hold * 1000)))
+            for backend, upstream in backends.items()
+            if upstream.hold is not None
+        },
     }
 
 

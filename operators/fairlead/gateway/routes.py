@@ -31,6 +31,14 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """`GET path` on the port answers 2xx, or without a path: the port can be connected to."""
+
+    port: int
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Upstream:
     """One port of a workload: what becomes one backend of HAProxy."""
 
@@ -41,7 +49,11 @@ class Upstream:
     concurrency: int
     ready: frozenset[Endpoint]
     unready: frozenset[Endpoint]
-    """Known, but not (or no longer) ready."""
+    """Known, and on their way: not ready, and not about to end."""
+    hold: float | None = None
+    """Seconds that a request waits for a first pod, where one is started for it; None: as long as for any other workload."""
+    check: Check | None = None
+    """How a pod is asked whether it is ready."""
 
     @property
     def key(self) -> str:
@@ -189,14 +201,25 @@ def _upstreams(namespace: str, service: Object, slices: list[Object]) -> Iterato
             if number is None or slice_.get("addressType") != family:
                 continue
             for endpoint in slice_.get("endpoints") or ():
-                is_ready = endpoint.get("conditions", {}).get("ready", True)
+                conditions = endpoint.get("conditions") or {}
+                is_ready = conditions.get("ready", True)
+                if not is_ready and conditions.get("terminating"):
+                    continue
                 (ready if is_ready else unready).update(Endpoint(address, number) for address in endpoint["addresses"])
         yield Upstream(
             namespace, service["metadata"]["name"], transport,
             timeout=_number(annotations.get(names.TIMEOUT), 60.0),
             concurrency=int(_number(annotations.get(names.CONTAINER_CONCURRENCY), 0.0)),
             ready=frozenset(ready), unready=frozenset(unready - ready),
+            hold=_number(annotations[names.ACTIVATION_TIMEOUT], 0.0) or None if names.ACTIVATION_TIMEOUT in annotations else None,
+            check=_check(annotations.get(names.READINESS, "")),
         )  # fmt: skip
+
+
+def _check(text: str) -> Check | None:
+    """Of the annotation `PORT/PATH` or `PORT`."""
+    port, slash, path = text.partition("/")
+    return Check(int(port), f"/{path}" if slash else None) if port.isdecimal() and 0 < int(port) < 65536 else None
 
 
 def _number(text: str | None, default: float) -> float:

@@ -13,6 +13,9 @@ from fairlead.gateway.agent import Agent, NotInEffect
 from fairlead.gateway.stats import metrics
 from fairlead.kube.metrics import REGISTRY
 
+DEMAND_TIMEOUT = 20.0
+"""Seconds for which `GET /v1/demand` is held back at most."""
+
 
 def application(agent: Agent) -> web.Application:
     app = web.Application(middlewares=[_not_in_effect])
@@ -20,6 +23,7 @@ def application(agent: Agent) -> web.Application:
     app.router.add_get("/readyz", _with(agent, _readyz))
     app.router.add_get("/metrics", _with(agent, _metrics))
     app.router.add_get("/v1/stats", _with(agent, _stats))
+    app.router.add_get("/v1/demand", _with(agent, _demand))
     app.router.add_get("/v1/routes/{namespace}/{name}", _with(agent, _routes))
     return app
 
@@ -88,6 +92,17 @@ async def _stats(agent: Agent, _: web.Request) -> web.Response:
         for (namespace, name), stats in sorted((await agent.stats()).items())
     ]
     return web.json_response({"workloads": workloads})
+
+
+async def _demand(agent: Agent, request: web.Request) -> web.Response:
+    """Held back until requests begin to be held for another workload, or for a while."""
+    after = request.query.get("after", "")
+    await agent.demand.after(int(after) if after.isdecimal() else -1, DEMAND_TIMEOUT)
+    held = [
+        {"namespace": namespace, "name": name, "held": count}
+        for (namespace, name), count in sorted(agent.demand.held.items())
+    ]
+    return web.json_response({"version": agent.demand.version, "workloads": held})
 
 
 async def _metrics(agent: Agent, _: web.Request) -> web.Response:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
-MAPS = ("hosts", "paths", "http", "grpc", "upstreams", "timeouts")
+MAPS = ("hosts", "paths", "http", "grpc", "upstreams", "timeouts", "holds")
 """`hosts`, `paths`: to a route. `http`, `grpc`: a route to its backend, or its weighted backends, for that kind of request.
-`upstreams`: a backend to whom it serves. `timeouts`: a backend to the milliseconds that a response may take."""
+`upstreams`: a backend to whom it serves. `timeouts`: a backend to the milliseconds that a response may take. `holds`: a backend whose pods have to be woken to the milliseconds that
+a request may wait for them."""
 
 Admin = Literal["ready", "drain", "maint"]
 
