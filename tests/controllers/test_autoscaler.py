@@ -1,0 +1,225 @@
+"""The autoscaler's loop in virtual time, over a fake API and agents that say what the test tells them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tests.controllers.fake_api import FakeApi
+from tests.controllers.harness import RecordedEvents
+
+from fairlead.autoscaling import Metric, Mode, Policy
+from fairlead.controllers.autoscaler.agents import AgentSilent, Demand
+from fairlead.controllers.autoscaler.board import Board, Scaled
+from fairlead.controllers.autoscaler.loop import Autoscaler
+from fairlead.controllers.autoscaler.readings import Counts, Reading, traffic
+from fairlead.controllers.cluster import Cluster
+from fairlead.kube.objects import Key
+from fairlead.kube.resources import DEPLOYMENTS
+
+SERVICE, WORKLOAD = Key("team", "iris"), Key("team", "iris-predictor")
+OWNER = {"apiVersion": "v1", "kind": "InferenceService", "metadata": {"name": "iris", "namespace": "team", "uid": "u"}}
+BUSY = Policy(metric=Metric.CONCURRENCY, target=1.0, min_replicas=0, max_replicas=4, scale_to_zero_delay=5.0)
+
+
+class FakeAgents:
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.counts: dict[str, Counts] = {"gw:1": Counts()}
+        self.silent: set[str] = set()
+
+    async def addresses(self) -> Sequence[str]:
+        return list(self.counts)
+
+    async def stats(self, agent: str) -> Reading:
+        if agent in self.silent:
+            raise AgentSilent(f"{agent} is silent")
+        return Reading(self._world.seconds, {WORKLOAD: self.counts[agent]})
+
+    async def demand(self, agent: str, after: int) -> Demand:
+        raise AgentSilent(agent)
+
+
+class World:
+    """One workload whose pods are available as soon as they are asked for, unless `starts` is turned off."""
+
+    def __init__(self, replicas: int) -> None:
+        self.seconds, self.starts = 1000.0, True
+        self.api, self.events, self.board, self.agents = FakeApi(), RecordedEvents(), Board(), FakeAgents(self)
+        self.changed: list[Key] = []
+        labels = {"serving.kserve.io/inferenceservice": "iris", "fairlead.dev/workload": "iris-predictor"}
+        metadata = {"name": WORKLOAD.name, "namespace": WORKLOAD.namespace, "labels": labels}
+        self.api.put(DEPLOYMENTS, {"metadata": metadata, "spec": {"replicas": replicas}})
+        self.board.plan(SERVICE, {WORKLOAD.name: Scaled(OWNER, "r1", BUSY)})
+        self.start_operator()
+
+    def start_operator(self) -> None:
+        self.autoscaler = Autoscaler(
+            Cluster(self.api, self.api.stores, clock=lambda: self.seconds),
+            self.board,
+            self.agents,
+            self.events,
+            self.changed.append,
+            clock=lambda: self.seconds,
+            now=lambda: datetime(2026, 11, 21, tzinfo=UTC) + timedelta(seconds=self.seconds),
+        )
+
+    def node(self) -> None:
+        status = {"availableReplicas": self.replicas if self.starts else 0}
+        self.api.set_status(DEPLOYMENTS, WORKLOAD, status)
+        self.api.deliver()
+
+    async def ticks(self, count: int) -> None:
+        for _ in range(count):
+            self.node()
+            await self.autoscaler.tick(list(self.agents.counts))
+            self.seconds += 1.0
+
+    @property
+    def replicas(self) -> int:
+        return int(self.api.of_deployment(WORKLOAD.name)["spec"]["replicas"])
+
+    @property
+    def scalings(self) -> list[str]:
+        return [call for call in self.api.calls if call.startswith("scale")]
+
+
+@pytest.fixture
+def world() -> World:
+    return World(1)
+
+
+async def test_without_requests_it_goes_to_zero_after_the_delay_and_says_so_once(world: World) -> None:
+    await world.ticks(4)
+    assert world.replicas == 1
+    await world.ticks(10)
+    assert world.replicas == 0
+    assert world.events.reasons == ["ScaledToZero"]
+    assert len(world.scalings) == 1
+    outcome = world.board.outcome(WORKLOAD)
+    assert outcome is not None
+    assert (outcome.desired, outcome.mode) == (0, Mode.IDLE)
+    assert outcome.last_scale is not None
+
+
+async def test_a_held_request_wakes_it_without_waiting_for_a_tick() -> None:
+    world = World(0)
+    await world.ticks(2)
+    await world.autoscaler.wake({WORKLOAD: 3})
+    assert world.replicas == 1
+    assert world.events.reasons == ["Activated"]
+
+
+async def test_a_wake_up_before_the_first_tick_is_heard() -> None:
+    world = World(0)
+    world.node()
+    await world.autoscaler.wake({WORKLOAD: 1})
+    assert world.replicas == 1
+
+
+async def test_requests_in_flight_add_replicas_up_to_the_most(world: World) -> None:
+    await world.ticks(2)
+    world.agents.counts["gw:1"] = Counts(in_flight=3)
+    await world.ticks(10)
+    assert world.replicas == 3
+    world.agents.counts["gw:1"] = Counts(in_flight=50)
+    await world.ticks(10)
+    assert world.replicas == 4
+
+
+async def test_it_grows_but_does_not_shrink_while_a_gateway_is_silent(world: World) -> None:
+    world.agents.counts["gw:2"] = Counts()
+    world.agents.silent.add("gw:2")
+    await world.ticks(60)
+    assert world.replicas == 1
+    world.agents.counts["gw:1"] = Counts(in_flight=3)
+    await world.ticks(10)
+    assert world.replicas == 3
+    world.agents.counts["gw:1"] = Counts()
+    await world.ticks(200)
+    assert world.replicas == 3
+
+
+async def test_without_any_gateway_nothing_is_decided(world: World) -> None:
+    world.agents.silent.add("gw:1")
+    await world.ticks(60)
+    assert world.replicas == 1
+    assert not world.scalings
+
+
+async def test_an_operator_that_restarts_does_not_scale_down_on_lost_history(world: World) -> None:
+    await world.ticks(2)
+    world.agents.counts["gw:1"] = Counts(in_flight=3)
+    await world.ticks(10)
+    world.start_operator()
+    world.agents.counts["gw:1"] = Counts()
+    await world.ticks(30)
+    assert world.replicas == 3
+
+
+async def test_what_an_informer_says_late_does_not_undo_a_scaling() -> None:
+    world = World(0)
+    await world.ticks(2)
+    await world.autoscaler.wake({WORKLOAD: 1})  # the informer still says 0
+    await world.autoscaler.tick(["gw:1"])
+    assert world.replicas == 1
+    assert len(world.scalings) == 1
+
+
+async def test_what_somebody_else_scales_is_the_new_beginning(world: World) -> None:
+    await world.ticks(2)
+    world.api.rescale(WORKLOAD.name, 3)
+    await world.ticks(3)
+    assert world.replicas == 3
+    await world.ticks(200)
+    assert world.replicas == 0
+
+
+async def test_a_service_that_has_come_up_slowly_gets_its_whole_delay(world: World) -> None:
+    first = Policy(metric=Metric.CONCURRENCY, target=1.0, min_replicas=1, max_replicas=4, scale_to_zero_delay=5.0)
+    world.board.plan(SERVICE, {WORKLOAD.name: Scaled(OWNER, "r1", first)})
+    world.starts = False
+    await world.ticks(60)
+    world.starts = True
+    world.board.plan(SERVICE, {WORKLOAD.name: Scaled(OWNER, "r1", BUSY)})
+    await world.ticks(4)
+    assert world.replicas == 1
+
+
+async def test_a_model_that_never_comes_up_is_given_up_and_said_to_be_paused() -> None:
+    world = World(0)
+    world.starts = False
+    world.agents.counts["gw:1"] = Counts(in_flight=1, held=1)
+    await world.ticks(130)
+    assert world.replicas == 0
+    assert world.events.reasons == ["Activated", "WakeUpFailed"]
+    outcome = world.board.outcome(WORKLOAD)
+    assert outcome is not None
+    assert outcome.mode is Mode.PAUSED
+
+
+async def test_a_quiet_service_costs_no_call_and_no_status(world: World) -> None:
+    await world.ticks(20)
+    calls, changed = len(world.api.calls), len(world.changed)
+    await world.ticks(50)
+    assert (len(world.api.calls), len(world.changed)) == (calls, changed)
+
+
+async def test_a_workload_off_the_board_is_left_alone(world: World) -> None:
+    world.board.plan(SERVICE, {})
+    await world.ticks(60)
+    assert world.replicas == 1
+
+
+def test_rates_come_from_each_gateways_own_counters_and_survive_its_restart() -> None:
+    before = {
+        "a": Reading(0.0, {WORKLOAD: Counts(requests=100, responses=90)}),
+        "b": Reading(0.0, {WORKLOAD: Counts(requests=500)}),
+    }
+    now = {
+        "a": Reading(2.0, {WORKLOAD: Counts(in_flight=5, queued=1, held=2, requests=120, responses=100)}),
+        "b": Reading(2.0, {WORKLOAD: Counts(requests=6)}),  # begun anew
+        "c": Reading(2.0, {WORKLOAD: Counts(in_flight=1, requests=70)}),  # new: no rate yet
+    }
+    assert traffic(before, now, WORKLOAD) == (3.0, 3.0, 13.0, 5.0)
