@@ -62,7 +62,9 @@ def plan(state: State, table: RouteTable) -> Plan:
             if backend in state.maps["holds"]:
                 wanted["holds"][backend] = state.maps["holds"][backend]
 
-    inside_out = ("upstreams", "timeouts", "holds", "http", "grpc", "hosts", "paths")
+    # A change concerns one or two of the maps; with a thousand services the others are many thousand entries.
+    names = ("upstreams", "timeouts", "holds", "http", "grpc", "hosts", "paths")
+    inside_out = [name for name in names if state.maps[name] != wanted[name]]
     for name in inside_out:
         result.commands.extend(_additions(name, state.maps[name], wanted[name]))
     for name in reversed(inside_out):
