@@ -23,7 +23,7 @@ test: install    ## unit and integration tests
 e2e-local: install  ## end-to-end scenarios on the embedded cluster (needs kubectl)
 	$(BIN)/pytest e2e --cluster=local
 
-demo: install    ## two models of handwritten digits: v1 served, v2 rolled out as a canary, promoted, rolled back; every answer checked
+demo: install    ## handwritten digits: served, rolled out as a canary, promoted, rolled back; then a pipeline on Ray Serve that loses a replica
 	$(BIN)/python -m demo.run
 
 e2e: install images  ## the same scenarios on kind (needs docker, kind, kubectl, helm)

@@ -37,12 +37,15 @@ class Digits:
         return [i for i, (one, two) in enumerate(zip(self.v1.answers, self.v2.answers, strict=True)) if one != two]
 
 
+def split(images: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
+    """Training images, test images, and the labels of each: the same in every act."""
+    parts: list[np.ndarray] = train_test_split(images, labels, test_size=0.4, random_state=7)
+    return parts
+
+
 def train(directory: Path) -> Digits:
     """Trains both and saves them as skops files, which are data and run no code when they are loaded."""
-    images, labels = load_digits(return_X_y=True)
-    train_images, test_images, train_labels, test_labels = train_test_split(
-        images, labels, test_size=0.4, random_state=7
-    )
+    train_images, test_images, train_labels, test_labels = split(*load_digits(return_X_y=True))
 
     def fit(name: str, title: str, model: ClassifierMixin) -> Trained:
         model.fit(train_images, train_labels)
