@@ -111,6 +111,7 @@ class ExportedModel(TorchModel):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 program = self._torch.export.load(self.path)
+                module = program.module()  # reads some of the file's entries for the first time
         except Exception as error:
             raise LoadError(
                 f"{self.path.name} cannot be loaded by PyTorch {self._torch.__version__}: {error}"
@@ -126,7 +127,7 @@ class ExportedModel(TorchModel):
         self._output_names = [str(name) for name in outputs]
         self.outputs = tuple(_output(str(name), values.get(name)) for name in outputs)
         self.batchable = _rows_are_free([values.get(name) for name in inputs], [values.get(name) for name in outputs])
-        return program.module().to(self._device)
+        return module.to(self._device)
 
     def predict(self, request: InferRequest) -> InferResponse:
         given = dict(zip((tensor.name for tensor in request.inputs), self._tensors(request), strict=True))
