@@ -137,10 +137,12 @@ class Programmer:
 
         It waits no longer than those requests would.
         """
-        now = time.monotonic()
+        now, held = time.monotonic(), await self._haproxy.held()
         if self._reload_by is None:
-            self._reload_by = now + self._haproxy.settings.hold_timeout
-        if now < self._reload_by and await self._haproxy.held():
+            holds = self._state.maps["holds"] if self._state is not None else {}
+            longest = [int(holds[backend]) / 1000 for backend in held if backend in holds]
+            self._reload_by = now + max([self._haproxy.settings.hold_timeout, *longest])
+        if held and now < self._reload_by:
             return True
         self._reload_by = None
         return False
