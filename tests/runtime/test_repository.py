@@ -145,3 +145,52 @@ async def test_a_model_that_says_it_is_unwell_is_not_ready(unwell):
 
 async def test_a_server_without_models_is_not_ready():
     assert not await Repository().all_ready()
+
+
+async def test_with_a_bound_models_are_loaded_when_they_are_asked_for():
+    repository = Repository(max_loaded=1)
+    for name in ("a", "b"):
+        repository.add(name, Constant)
+    assert await repository.all_ready()
+    assert repository.runners == {}
+    for name in ("a", "b", "a"):
+        runner = await repository.loaded(name)
+        assert (await runner.infer(request())).model_name == name
+        assert list(repository.runners) == [name]
+    assert repository.entry("b").state is State.UNAVAILABLE
+    assert repository.entry("b").reason == "loaded when it is asked for"
+    with pytest.raises(ModelNotFound):
+        await repository.loaded("c")
+
+
+async def test_a_model_that_must_leave_finishes_what_it_has_accepted():
+    gate = threading.Event()
+
+    class Slow(Constant):
+        def predict(self, request):
+            gate.wait(10)
+            return super().predict(request)
+
+    repository = Repository(max_loaded=1)
+    repository.add("slow", Slow)
+    repository.add("quick", Constant)
+    accepted = asyncio.create_task((await repository.loaded("slow")).infer(request()))
+    await asyncio.sleep(0)
+    other = asyncio.create_task(repository.loaded("quick"))
+    await asyncio.sleep(0.01)
+    assert not other.done()
+    gate.set()
+    assert (await accepted).outputs[0].data.tolist() == [1.0]
+    assert (await (await other).infer(request())).model_name == "quick"
+
+
+async def test_with_a_bound_a_model_that_cannot_load_is_not_ready_and_says_why():
+    class Broken(Constant):
+        def load(self):
+            raise FileNotFoundError("weights.bin")
+
+    repository = Repository(max_loaded=1)
+    repository.add("a", Broken)
+    with pytest.raises(NotReady, match=r"weights\.bin"):
+        await repository.loaded("a")
+    assert not await repository.ready("a")

@@ -12,6 +12,7 @@ from typing import Any
 
 from fairlead.runtime.errors import LoadError, ModelNotFound, NotReady
 from fairlead.runtime.model import Model
+from fairlead.runtime.multiplexing import Multiplexer
 from fairlead.runtime.operations.metrics import Metrics
 from fairlead.runtime.runner import DEFAULT_MAX_BATCH_SIZE, DEFAULT_MAX_QUEUE, Runner
 
@@ -21,6 +22,7 @@ ModelFactory = Callable[[], Model]
 """Makes the model and calls nothing else: `load()` follows. Runs in a worker thread; may block."""
 
 DEFAULT_VERSION = "1"
+STANDBY = "loaded when it is asked for"
 
 
 class State(enum.StrEnum):
@@ -51,30 +53,37 @@ class Repository:
         *,
         max_batch_size: int = DEFAULT_MAX_BATCH_SIZE,
         max_queue: int = DEFAULT_MAX_QUEUE,
+        max_loaded: int | None = None,
         find: Callable[[str], ModelFactory | None] = lambda name: None,
     ) -> None:
-        """`find` gives the factory of a model that nobody added: a directory of models."""
+        """`find` gives the factory of a model that nobody added: a directory of models.
+
+        With `max_loaded`, at most so many are loaded at a time, each when it is asked for.
+        """
         self.metrics = metrics or Metrics()
         self._max_batch_size = max_batch_size
         self._max_queue = max_queue
         self._find = find
-        self._entries: dict[str, Entry] = {}
+        self._multiplexer = None if max_loaded is None else Multiplexer(max_loaded, self._load_now, self._unload_now)
+        self.entries: dict[str, Entry] = {}
         self.runners: dict[str, Runner] = {}
         """The loaded models by name: the doors' shortest way to one."""
         self._export()
 
     def add(self, name: str, factory: ModelFactory) -> None:
-        self._entries[name] = Entry(name, factory)
+        self.entries[name] = Entry(name, factory)
+        if self._multiplexer is not None:
+            self.entries[name].reason = STANDBY
 
     def __iter__(self) -> Iterator[Entry]:
-        return iter(self._entries.values())
+        return iter(self.entries.values())
 
     def names(self) -> list[str]:
-        return list(self._entries)
+        return list(self.entries)
 
     def entry(self, name: str, version: str | None = None) -> Entry:
         """Raises ModelNotFound."""
-        entry = self._entries.get(name)
+        entry = self.entries.get(name)
         if entry is None:
             raise ModelNotFound(name)
         if version:
@@ -93,18 +102,43 @@ class Repository:
             raise NotReady(f"Model {name} is not ready: {entry.reason}")
         return entry.runner
 
+    async def loaded(self, name: str, version: str | None = None) -> Runner:
+        """`runner`, but a model that only waits to be asked for is loaded. Raises ModelNotFound, NotReady.
+
+        Call it before the first await of a prediction: the model does not leave between the two.
+        """
+        runner = self.runners.get(name)
+        multiplexer = self._multiplexer
+        if runner is not None and not version:
+            if multiplexer is not None:
+                multiplexer.used(name)
+            return runner
+        if multiplexer is not None:
+            self._look_up(name)
+            try:
+                await multiplexer.want(name)
+            except LoadError as error:
+                raise NotReady(error.message) from error
+        return self.runner(name, version)
+
+    def _look_up(self, name: str) -> None:
+        if name not in self.entries:
+            factory = self._find(name)
+            if factory is None:
+                raise ModelNotFound(name)
+            self.add(name, factory)
+
     @staticmethod
     def versions(runner: Runner) -> tuple[str, ...]:
         return runner.contract.metadata.versions or (DEFAULT_VERSION,)
 
     async def load(self, name: str) -> None:
         """Load, or load anew: the old one answers until the new one is ready. Raises LoadError."""
-        if name not in self._entries:
-            factory = self._find(name)
-            if factory is None:
-                raise ModelNotFound(name)
-            self.add(name, factory)
-        entry = self._entries[name]
+        self._look_up(name)
+        await (self._load_now if self._multiplexer is None else self._multiplexer.load)(name)
+
+    async def _load_now(self, name: str) -> None:
+        entry = self.entries[name]
         async with entry.lock:
             await self._load(entry)
 
@@ -131,21 +165,28 @@ class Repository:
 
     async def unload(self, name: str) -> None:
         """Stop answering, finish what was accepted, let the model go."""
+        self.entry(name)
+        await (self._unload_now if self._multiplexer is None else self._multiplexer.unload)(name)
+
+    async def _unload_now(self, name: str) -> None:
         entry = self.entry(name)
         async with entry.lock:
             runner = self.runners.pop(name, None)
             entry.runner, entry.state, entry.reason = None, State.UNLOADING, "unloading"
             if runner is not None:
                 await runner.close()
-            entry.state, entry.reason = State.UNAVAILABLE, "unloaded"
+            entry.state, entry.reason = State.UNAVAILABLE, "unloaded" if self._multiplexer is None else STANDBY
 
     async def ready(self, name: str, version: str | None = None) -> bool:
         """Would a request sent now be answered? Raises ModelNotFound."""
-        runner = self.entry(name, version).runner
-        return runner is not None and await runner.healthy()
+        entry = self.entry(name, version)
+        if entry.runner is None:
+            on_its_way = entry.reason == STANDBY or entry.state is not State.UNAVAILABLE
+            return self._multiplexer is not None and on_its_way
+        return await entry.runner.healthy()
 
     async def all_ready(self) -> bool:
-        return bool(self._entries) and all([await self.ready(name) for name in self._entries])
+        return bool(self.entries) and all([await self.ready(name) for name in self.entries])
 
     @property
     def in_flight(self) -> int:

@@ -31,6 +31,8 @@ class Settings:
     """`package.module:Class` or a Python file, to serve it; or the torch.nn.Module that weights are for."""
     repository_dir: Path | None = None
     """A directory with a model in each subdirectory, loaded by the repository API; all of them at start."""
+    max_loaded_models: int | None = None
+    """Of that directory: so many at a time, each when it is asked for."""
     host: str = "0.0.0.0"
     http_port: int = HTTP_PORT
     grpc_port: int | None = GRPC_PORT
@@ -66,6 +68,10 @@ def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> S
     for name in ("workers", "max_batch_size", "max_queue", "max_buffer_size"):
         if getattr(arguments, name) < 1:
             parser.error(f"--{name} must be at least 1, not {getattr(arguments, name)}")
+    if arguments.max_loaded_models is not None and arguments.model_repository is None:
+        parser.error("--max_loaded_models needs --model_repository: with one model there is nothing to choose from")
+    if arguments.max_loaded_models is not None and arguments.max_loaded_models < 1:
+        parser.error(f"--max_loaded_models must be at least 1, not {arguments.max_loaded_models}")
     for name in ("http_port", "grpc_port"):
         if not 0 <= getattr(arguments, name) <= 65535:
             parser.error(f"--{name} must be between 0 and 65535, not {getattr(arguments, name)}")
@@ -75,6 +81,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> S
         storage_uri=arguments.storage_uri,
         model_class=arguments.model_class,
         repository_dir=arguments.model_repository,
+        max_loaded_models=arguments.max_loaded_models,
         host=arguments.host,
         http_port=arguments.http_port,
         grpc_port=arguments.grpc_port if arguments.enable_grpc else None,
@@ -131,6 +138,12 @@ def _model_flags(parser: argparse.ArgumentParser, environment: Mapping[str, str]
     group.add_argument("--model_class", default=None, help="MODULE:CLASS or FILE.py to serve")
     group.add_argument(
         "--model_repository", type=Path, default=None, help="a directory with a model in each subdirectory"
+    )
+    group.add_argument(
+        "--max_loaded_models",
+        type=int,
+        default=None,
+        help="of those, how many may be loaded at a time: each is loaded when it is asked for, the longest unused goes",
     )
     group.add_argument("--framework", default=None, help="the model's framework, where its files fit several")
     group.add_argument("--allow_pickle", action="store_true", default=None, help="load pickles, which may run code")

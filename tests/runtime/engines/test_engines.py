@@ -70,7 +70,8 @@ def free_port() -> int:
 def start(directory: Path, model_class: str, *flags: str) -> Pod:
     ports = free_port(), free_port()
     log = directory / "log"
-    command = [sys.executable, "-m", "fairlead.runtime", "--model_name", "digits", "--model_class", model_class]
+    command = [sys.executable, "-m", "fairlead.runtime", "--model_name", "digits"]
+    command += ["--model_class", model_class] if model_class else []
     command += ["--host", "127.0.0.1", "--http_port", str(ports[0]), "--grpc_port", str(ports[1]), *flags]
     command += ["--model_dir", str(directory), "--drain_seconds", "0.1"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
@@ -296,3 +297,24 @@ def test_sigterm_finishes_what_is_in_flight(tmp_path):
         pod.process.terminate()
         assert answer.result()[0] == 200
     assert pod.process.wait(20) == 0
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("engine", ["process", pytest.param("ray", marks=pytest.mark.slow)])
+def test_a_repository_with_more_models_than_places_answers_for_all(tmp_path, engine):
+    for number in range(3):
+        (tmp_path / "models" / f"m{number}").mkdir(parents=True)
+        (tmp_path / "models" / f"m{number}" / "model.py").write_text(
+            f"def predict(request):\n    return request.array + {number}\n"
+        )
+    flags = ["--model_repository", str(tmp_path / "models"), "--max_loaded_models", "2", "--allow_pickle"]
+    pod = start(tmp_path, "", "--engine", engine, *flags)
+    try:
+        wait_ready(pod)
+        for number in (0, 1, 2, 0):
+            status, answer = pod.post(f"/v1/models/m{number}:predict", {"instances": [10]})
+            assert (status, answer) == (200, {"predictions": [10 + number]})
+        states = {entry["name"]: entry["state"] for entry in pod.post("/v2/repository/index", {})[1]}
+        assert states == {"m0": "READY", "m1": "UNAVAILABLE", "m2": "READY"}
+    finally:
+        stop(pod)

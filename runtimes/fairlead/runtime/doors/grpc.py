@@ -152,9 +152,9 @@ class Service:
         message = incoming.message
         name = message.model_name
         metrics = self._repository.metrics
-        label = name if name in self._repository.runners else ""
+        label = name if name in self._repository.entries else ""
         try:
-            runner = self._repository.runner(name, message.model_version)
+            runner = await self._repository.loaded(name, message.model_version)
             request = self._decode(incoming, context)
             response = v2_grpc.encode_response(await runner.infer(request), raw=bool(incoming.raw))
         except ServingError as error:
@@ -171,7 +171,7 @@ class Service:
         async for incoming in messages:
             message = incoming.message
             try:
-                runner = self._repository.runner(message.model_name, message.model_version)
+                runner = await self._repository.loaded(message.model_name, message.model_version)
                 request = self._decode(incoming, context)
                 raw = bool(incoming.raw)
                 async for response in runner.stream(request):
@@ -209,14 +209,14 @@ class Service:
         return pb.message("ServerMetadataResponse")(**documents.server())
 
     async def model_metadata(self, message: Any, context: Any) -> Any:
-        document = documents.model(self._repository.runner(message.name, message.version))
+        document = documents.model(await self._repository.loaded(message.name, message.version))
         document.pop("parameters", None)
         for kind in ("inputs", "outputs"):
             document[kind] = [{k: tensor[k] for k in ("name", "datatype", "shape")} for tensor in document[kind]]
         return pb.message("ModelMetadataResponse")(**document)
 
     async def model_config(self, message: Any, context: Any) -> Any:
-        runner = self._repository.runner(message.name, message.version)
+        runner = await self._repository.loaded(message.name, message.version)
         return pb.message("ModelConfigResponse")(config=documents.config(runner))
 
     async def model_statistics(self, message: Any, context: Any) -> Any:

@@ -104,7 +104,7 @@ class Routes:
     async def _infer(self, exchange: Exchange, name: str, version: str | None) -> Reply:
         exchange.model, exchange.protocol = self._known(name), "v2-http"
         body = await exchange.body()
-        runner = self._repository.runner(name, version)
+        runner = await self._repository.loaded(name, version)
         request = v2_rest.decode_request(
             body, exchange.header(b"inference-header-content-length"), max_elements=self._limits.max_elements
         )
@@ -127,7 +127,7 @@ class Routes:
     async def _v1_call(self, exchange: Exchange, name: str, *, explain: bool) -> Reply:
         exchange.model, exchange.protocol = self._known(name), "v1"
         body = await exchange.body()
-        runner = self._repository.runner(name)
+        runner = await self._repository.loaded(name)
         event = cloudevents.decode(exchange.headers, body)
         request = v1.decode_request(
             body if event is None else event.body, runner.contract.metadata.inputs, json_input=runner.json_input
@@ -143,12 +143,13 @@ class Routes:
     async def _generate(self, exchange: Exchange, name: str, version: str | None) -> Reply:
         exchange.model, exchange.protocol = self._known(name), "generate"
         request = await self._generate_request(exchange, name, version)
-        return json_reply(generate.encode_response(await self._repository.runner(name, version).infer(request)))
+        runner = await self._repository.loaded(name, version)
+        return json_reply(generate.encode_response(await runner.infer(request)))
 
     async def _generate_stream(self, exchange: Exchange, name: str, version: str | None) -> Reply:
         exchange.model, exchange.protocol = self._known(name), "generate"
         request = await self._generate_request(exchange, name, version)
-        responses = self._repository.runner(name, version).stream(request)
+        responses = (await self._repository.loaded(name, version)).stream(request)
         # The first response is awaited here, so that an error before it has its own status.
         first = await anext(responses, None)
 
@@ -165,14 +166,14 @@ class Routes:
 
     async def _generate_request(self, exchange: Exchange, name: str, version: str | None) -> InferRequest:
         body = await exchange.body()
-        inputs = self._repository.runner(name, version).contract.metadata.inputs
+        inputs = (await self._repository.loaded(name, version)).contract.metadata.inputs
         request = generate.decode_request(body, inputs)
         self._complete(request, exchange, name)
         return request
 
     def _known(self, name: str) -> str:
         """The model's name for metrics; unknown ones share a label, so that clients cannot make labels."""
-        return name if name in self._repository.runners else ""
+        return name if name in self._repository.entries else ""
 
     def _complete(self, request: InferRequest, exchange: Exchange, name: str) -> None:
         request.model_name = name
@@ -212,10 +213,10 @@ class Routes:
         return json_reply({"models": self._repository.names()})
 
     async def _v2_model(self, exchange: Exchange, name: str, version: str | None) -> Reply:
-        return json_reply(documents.model(self._repository.runner(name, version)))
+        return json_reply(documents.model(await self._repository.loaded(name, version)))
 
     async def _config(self, exchange: Exchange, name: str, version: str | None) -> Reply:
-        return json_reply(documents.config(self._repository.runner(name, version)))
+        return json_reply(documents.config(await self._repository.loaded(name, version)))
 
     async def _stats(self, exchange: Exchange, name: str, version: str | None) -> Reply:
         return json_reply({"model_stats": [documents.statistics(self._repository.runner(name, version))]})

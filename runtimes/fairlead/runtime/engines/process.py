@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 from dataclasses import replace
+from functools import partial
 
 from fairlead.runtime.engines import workers
 from fairlead.runtime.engines.base import Engine
 from fairlead.runtime.repository import ModelFactory, Repository
 from fairlead.runtime.server import Listeners, ModelServer, handle_signals, listen
 from fairlead.runtime.settings import Settings
-from fairlead.runtime.sources import Source, directory_of_models, models_in
+from fairlead.runtime.sources import Source, directory_of_models, models_in, open_model
 
 
 class ProcessEngine(Engine):
@@ -62,10 +63,16 @@ def repository_for(settings: Settings, source: ModelFactory) -> tuple[Repository
     repository = Repository(
         max_batch_size=settings.max_batch_size,
         max_queue=settings.max_queue,
+        max_loaded=settings.max_loaded_models,
         find=lambda name: directory_of_models(settings, name),
     )
     if settings.repository_dir is not None:
-        return repository, models_in(settings.repository_dir)
+        names = models_in(settings.repository_dir)
+        if settings.max_loaded_models is None:
+            return repository, names
+        for name in names:
+            repository.add(name, partial(open_model, settings.repository_dir / name, name, settings))
+        return repository, []
     repository.add(settings.model_name, source)
     return repository, [settings.model_name]
 
