@@ -143,7 +143,8 @@ class KindCluster(Cluster):
         statuses = [
             (pod["spec"]["nodeName"], status["containerID"].removeprefix("containerd://"))
             for pod in pods
-            for status in pod["status"].get("containerStatuses", [])
+            for kind in ("containerStatuses", "initContainerStatuses")  # sidecars are among the latter
+            for status in pod["status"].get(kind, [])
             if status["name"] == container and "running" in status["state"]
         ]
         assert statuses, f"no running container {container} in {namespace}"

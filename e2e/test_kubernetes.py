@@ -152,7 +152,8 @@ def test_uninstalling_leaves_only_the_crds_and_the_users_objects(
     kind.wait_ready(namespace, "digits")
     try:
         kind.helm("uninstall", "fairlead", "--wait", "--timeout", "150s")
-        ours = "app.kubernetes.io/part-of=fairlead"
+        ours = "app.kubernetes.io/part-of=fairlead"  # gateways go when their clients have gone
+        kind.kubectl("wait", "--for=delete", "pod", "-n", SYSTEM, "-l", ours, "--timeout=100s", timeout=110)
         kinds = (
             "all,configmaps,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,poddisruptionbudgets"
         )

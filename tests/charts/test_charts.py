@@ -117,7 +117,10 @@ def test_every_container_is_unprivileged_with_a_read_only_root_file_system() -> 
 
 def test_the_control_planes_requests_are_small() -> None:
     objects = render(FAIRLEAD, "operator.replicas=1", "gateway.replicas=1")
-    containers = [c for o in objects if o["kind"] == "Deployment" for c in o["spec"]["template"]["spec"]["containers"]]
+    pods = [o["spec"]["template"]["spec"] for o in objects if o["kind"] == "Deployment"]
+    sidecars = [c for pod in pods for c in pod.get("initContainers", []) if c.get("restartPolicy") == "Always"]
+    containers = [c for pod in pods for c in pod["containers"]] + sidecars
+    assert {c["name"] for c in containers} == {"operator", "haproxy", "agent"}
     assert sum(int(c["resources"]["requests"]["cpu"].removesuffix("m")) for c in containers) <= 150
 
 
