@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from fairlead.api.base import Metadata, Open
 from fairlead.api.errors import InvalidObject
 from fairlead.api.inferenceservice import InferenceService, InferenceServiceSpec
-from fairlead.controllers.autoscaler.board import Board, Scaled
+from fairlead.controllers.autoscaler.board import Board
 from fairlead.controllers.cluster import Cluster
 from fairlead.controllers.inferenceservice.applying import (
     Component,
@@ -25,6 +25,7 @@ from fairlead.controllers.inferenceservice.applying import (
     remove_undesired,
     remove_workload,
 )
+from fairlead.controllers.inferenceservice.autoscaled import asleep, autoscaling, scaled, with_proof
 from fairlead.controllers.inferenceservice.catalogue import Catalogue
 from fairlead.controllers.inferenceservice.desired import Wanted, carry_out, wanted
 from fairlead.controllers.inferenceservice.errors import InvalidPredictorSpec, SpecError
@@ -39,14 +40,11 @@ from fairlead.controllers.inferenceservice.observation import (
     observed,
 )
 from fairlead.controllers.inferenceservice.plan import plan
-from fairlead.controllers.inferenceservice.readiness import proven, wakes
-from fairlead.controllers.inferenceservice.revisions import Readiness
-from fairlead.controllers.inferenceservice.scaling import policy
 from fairlead.controllers.inferenceservice.settings import Settings
 from fairlead.controllers.inferenceservice.status import ComponentReport, Confirmation, Report, markers, status
 from fairlead.controllers.inferenceservice.traffic import Target
 from fairlead.controllers.inferenceservice.transitions import transitions
-from fairlead.controllers.inferenceservice.workloads import Workload, serves_grpc
+from fairlead.controllers.inferenceservice.workloads import serves_grpc
 from fairlead.kube.backoff import Backoff
 from fairlead.kube.conditions import get_condition, is_true
 from fairlead.kube.objects import Key, Object, key_of, utcnow
@@ -138,7 +136,7 @@ class Reconciler:
         decided = plan(want.intent, seen)
         stored = contents(there)
         new, workloads = carry_out(isvc, owner, want, decided, stored, self._settings)
-        workloads = [_with_proof(workload, there, seen.readiness) for workload in workloads]
+        workloads = [with_proof(workload, there, seen.readiness) for workload in workloads]
         found = copies_by_revision(there, decided, seen.readiness)
         namespace = owner["metadata"]["namespace"]
         found = {name: await self._logs.last_words(namespace, copies) for name, copies in found.items()}
@@ -151,8 +149,8 @@ class Reconciler:
             serves_grpc(content["template"]["spec"]),
             (runtime["kind"], runtime["name"]) if runtime else None,
             want.asked_percent,
-            _asleep(there),
-            _autoscaling(self._board, namespace, workloads, before),
+            asleep(there),
+            autoscaling(self._board, namespace, workloads, before),
         )
         return Component(want, decided, new, workloads, report)
 
@@ -164,12 +162,13 @@ class Reconciler:
         for component in components:
             await apply_component(self._cluster, owner, component, there.of(component.want.kind))
 
-        self._board.plan(key_of(owner), _scaled(isvc, owner, components))
-        placed = {workload.name for component in components for workload in component.workloads}
+        carried = [workload for component in components for workload in component.workloads]
+        self._board.plan(key_of(owner), scaled(isvc, owner, carried))
+        placed = {workload.name for workload in carried}
         leaving = [obj for obj in there.deployments if obj["metadata"]["name"] not in placed]
         targets = {component.want.kind: component.plan.targets for component in components}
-        asleep = frozenset[str]().union(*(component.report.asleep for component in components))
-        answers, confirmation = await self._ask(owner, targets, asleep, leaving=bool(leaving))
+        wake = frozenset[str]().union(*(component.report.asleep for component in components))
+        answers, confirmation = await self._ask(owner, targets, wake, leaving=bool(leaving))
         reports = {component.want.kind: component.report for component in components}
         await self._report(owner, Report(isvc, reports, confirmation=confirmation, notes=notes(isvc)))
 
@@ -178,7 +177,7 @@ class Reconciler:
         return self._ask_again(key_of(owner), again, confirmation)
 
     async def _ask(
-        self, owner: Object, targets: Mapping[str, Sequence[Target]], asleep: frozenset[str], *, leaving: bool
+        self, owner: Object, targets: Mapping[str, Sequence[Target]], wake: frozenset[str], *, leaving: bool
     ) -> tuple[Sequence[Answer], Confirmation]:
         """Asks the gateways, unless nothing depends on it: the service is ready, its split stays, and nothing is to be removed."""
         old = owner.get("status") or {}
@@ -186,7 +185,7 @@ class Reconciler:
         if is_true(old.get("conditions", ()), "Ready") and not leaving and _split(old) == _targets(targets):
             return (), _confirmed_before(old)
         answers = await self._gateways.ask(key_of(owner))
-        return answers, confirm(answers, targets, was_ready=was_ready, asleep=asleep)
+        return answers, confirm(answers, targets, was_ready=was_ready, asleep=wake)
 
     async def _prune(
         self, owner: Object, there: Children, leaving: Sequence[Object], answers: Sequence[Answer]
@@ -241,46 +240,6 @@ class Reconciler:
         self._board.plan(key_of(owner), {})
         await self._report(owner, Report(isvc))
         await remove_all(self._cluster, owner)
-
-
-def _with_proof(workload: Workload, there: Children, readiness: Mapping[str, Readiness]) -> Workload:
-    """Ready once is proof for good: what the Deployment says already, or what its pods have just shown."""
-    deployment = there.deployment(workload.name)
-    if readiness.get(workload.revision.name) is Readiness.READY:
-        return replace(workload, proven=workload.revision.name)
-    return replace(workload, proven=proven(deployment) if deployment is not None else "")
-
-
-def _asleep(there: Children) -> frozenset[str]:
-    return frozenset(
-        obj["metadata"]["name"]
-        for obj in there.deployments
-        if wakes(obj) and not obj.get("status", {}).get("availableReplicas")
-    )
-
-
-def _autoscaling(board: Board, namespace: str, workloads: Sequence[Workload], before: Open) -> list[Open]:
-    """What was decided of each; what the status says already, where nothing has been since this operator started."""
-    told = {item.get("revisionName"): item for item in before.get("autoscaling", ())}
-    found = []
-    for workload in workloads:
-        outcome = board.outcome(Key(namespace, workload.name))
-        if outcome is not None:
-            found.append({"revisionName": workload.revision.name, **outcome.status()})
-        elif workload.revision.name in told:
-            found.append(told[workload.revision.name])
-    return found
-
-
-def _scaled(isvc: InferenceService, owner: Object, components: Sequence[Component]) -> dict[str, Scaled]:
-    found = {}
-    for component in components:
-        for workload in component.workloads:
-            ready = workload.proven == workload.revision.name
-            by = policy(isvc, workload.fields, least=workload.least, proven=ready)
-            if by is not None:
-                found[workload.name] = Scaled(owner, workload.revision.name, by)
-    return found
 
 
 def _confirmed_before(old: Open) -> Confirmation:

@@ -1,0 +1,55 @@
+"""What the controller tells the autoscaler of its workloads, and what it hears from it; pure but for reading the board."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from fairlead.api.base import Open
+from fairlead.api.inferenceservice import InferenceService
+from fairlead.controllers.autoscaler.board import Board, Scaled
+from fairlead.controllers.inferenceservice.observation import Children
+from fairlead.controllers.inferenceservice.readiness import proven, wakes
+from fairlead.controllers.inferenceservice.revisions import Readiness
+from fairlead.controllers.inferenceservice.scaling import policy
+from fairlead.controllers.inferenceservice.workloads import Workload
+from fairlead.kube.objects import Key, Object
+
+
+def with_proof(workload: Workload, there: Children, readiness: Mapping[str, Readiness]) -> Workload:
+    """Ready once is proof for good: what the Deployment says already, or what its pods have just shown."""
+    deployment = there.deployment(workload.name)
+    if readiness.get(workload.revision.name) is Readiness.READY:
+        return replace(workload, proven=workload.revision.name)
+    return replace(workload, proven=proven(deployment) if deployment is not None else "")
+
+
+def asleep(there: Children) -> frozenset[str]:
+    return frozenset(
+        obj["metadata"]["name"]
+        for obj in there.deployments
+        if wakes(obj) and not obj.get("status", {}).get("availableReplicas")
+    )
+
+
+def autoscaling(board: Board, namespace: str, workloads: Sequence[Workload], before: Open) -> list[Open]:
+    """What was decided of each; what the status says already, where nothing has been since this operator started."""
+    told = {item.get("revisionName"): item for item in before.get("autoscaling", ())}
+    found = []
+    for workload in workloads:
+        outcome = board.outcome(Key(namespace, workload.name))
+        if outcome is not None:
+            found.append({"revisionName": workload.revision.name, **outcome.status()})
+        elif workload.revision.name in told:
+            found.append(told[workload.revision.name])
+    return found
+
+
+def scaled(isvc: InferenceService, owner: Object, workloads: Sequence[Workload]) -> dict[str, Scaled]:
+    found = {}
+    for workload in workloads:
+        ready = workload.proven == workload.revision.name
+        by = policy(isvc, workload.fields, least=workload.least, proven=ready)
+        if by is not None:
+            found[workload.name] = Scaled(owner, workload.revision.name, by)
+    return found
