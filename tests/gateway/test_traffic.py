@@ -286,6 +286,22 @@ async def test_requests_wait_for_the_only_pod_to_come_back(make_haproxy, make_po
     assert await discovery == (200, "again")
 
 
+async def test_a_request_that_waits_follows_the_traffic_elsewhere(make_haproxy, make_pod, make_service, client, eventually):
+    gateway = await make_haproxy(hold_timeout=10.0)
+    pod = await make_pod("other")
+    await gateway.serve(make_service("one", {"canary-predictor": (100, []), "one-predictor": (0, [pod.endpoint])}))
+
+    async def ask() -> tuple[int, str]:
+        async with client.get(gateway.url, headers={"host": "one.test"}) as response:
+            return response.status, (await response.json()).get("pod", "")
+
+    asking = [asyncio.create_task(ask()) for _ in range(5)]
+    await eventually(lambda: held(gateway, 5))
+    await gateway.serve(make_service("one", {"canary-predictor": (0, []), "one-predictor": (100, [pod.endpoint])}))
+    assert await asyncio.gather(*asking) == [(200, "other")] * 5
+    assert await gateway.haproxy.held() == {}
+
+
 async def test_a_wait_ends_and_says_why(make_haproxy, make_service, client):
     gateway = await make_haproxy(hold_timeout=0.3)
     await gateway.serve(make_service("one", {"one-predictor": (100, [])}))

@@ -8,6 +8,7 @@ local HOLD_LIMIT = tonumber(os.getenv("FAIRLEAD_HOLD_LIMIT")) -- requests of one
 
 local upstreams = Map.new("upstreams.map", Map._str)
 local holds = Map.new("holds.map", Map._str) -- milliseconds, of backends whose pods are started for a request
+local splits = { http = Map.new("http.map", Map._str), grpc = Map.new("grpc.map", Map._str) } -- by route
 
 -- Weighted choice: "100:h1-0001=80,h1-0002=100" is h1-0001 in 80 of 100 cases, else h1-0002.
 local arms_of, known = {}, 0
@@ -22,13 +23,22 @@ local function parse(split)
   return arms
 end
 
-core.register_converters("pick", function(split)
+local function pick(split)
   local arms = arms_of[split] or parse(split)
   local drawn = math.random(arms.total)
   for _, arm in ipairs(arms) do
     if drawn <= arm.upto then return arm.backend end
   end
-end)
+end
+
+core.register_converters("pick", pick)
+
+-- Where a request that was sent to `backend` belongs now: there, unless its route does not lead there any more.
+local function current(txn, backend)
+  local split = splits[txn:get_var("txn.grpc") and "grpc" or "http"]:lookup(txn:get_var("txn.route"))
+  if not split or split:find(backend, 1, true) then return backend end
+  return split:find("=", 1, true) and pick(split) or split
+end
 
 local function now_ms()
   local t = core.now()
@@ -53,9 +63,19 @@ local function sweep(now)
   end
 end
 
+local function leave(backend, mine)
+  if held[backend] and held[backend][mine] then
+    held[backend][mine] = nil
+    counts[backend] = (counts[backend] or 1) - 1
+  end
+end
+
 -- Waits until the request's backend has a usable server. Sets txn.refusal when it cannot.
+-- Traffic may move on meanwhile, or in the instant between the choice of the backend and this: the request then goes where a new one would.
 core.register_action("hold", { "http-req" }, function(txn)
-  local backend = txn:get_var("txn.backend")
+  local backend = current(txn, txn:get_var("txn.backend"))
+  txn:set_var("txn.backend", backend)
+  if txn.c:nbsrv(backend) > 0 then return end
   local now = now_ms()
   local timeout = tonumber(holds:lookup(backend)) or HOLD_TIMEOUT
   local deadline = now + timeout
@@ -74,14 +94,20 @@ core.register_action("hold", { "http-req" }, function(txn)
     held[backend][mine] = now
     -- 5 ms for a few; with a thousand waiting, 50 ms keeps the looking below a fifth of a core.
     core.msleep(math.max(5, (counts[backend] or 0) // 20))
+    local belongs = current(txn, backend)
+    if belongs ~= backend then
+      leave(backend, mine)
+      backend = belongs
+      held[backend] = held[backend] or {}
+      held[backend][mine] = now
+      counts[backend] = (counts[backend] or 0) + 1
+      txn:set_var("txn.backend", backend)
+    end
     if txn.c:nbsrv(backend) > 0 then break end
     now = now_ms()
     sweep(now)
   end
-  if held[backend] and held[backend][mine] then
-    held[backend][mine] = nil
-    counts[backend] = (counts[backend] or 1) - 1
-  end
+  leave(backend, mine)
   if now >= deadline then txn:set_var("txn.refusal", "unready") end
 end)
 
