@@ -193,3 +193,13 @@ def test_a_canary_keeps_its_numbered_workload_while_others_come_and_go() -> None
     decided = plan(Intent(BASE, "B", percent=50), seen)
     assert decided.placed.keys() == {BASE, "r2"}
     assert replace(revisions[1]) in decided.placed.values()
+
+
+def test_a_revision_that_moves_to_a_workload_of_its_own_gets_no_traffic_before_it_is_ready_there() -> None:
+    """An update rolls in place; before it is through, a percentage makes a canary of it, whose pods are ready where it came from."""
+    one, two = Revision(f"{BASE}-00001", 1, "A", BASE), Revision(f"{BASE}-00002", 2, "B", BASE)
+    markers = Markers(two.name, one.name, one.name)
+    observed = Observed((one, two), markers, {BASE: two.name}, {one.name: READY, two.name: READY})
+    decided = plan(Intent(BASE, "B", percent=20), observed)
+    assert decided.placed[BASE].name == one.name
+    assert {target.revision: target.percent for target in decided.targets} == {two.name: 0, one.name: 100}

@@ -62,12 +62,25 @@ def plan(intent: Intent, observed: Observed) -> Plan:
     resolved = resolve(intent, observed.revisions, observed.markers, frozenset(observed.carrying.values()))
     markers = advance(intent, resolved, observed.markers, observed.readiness)
     placed = place(intent, resolved, markers, observed.readiness, observed.carrying)
-    targets = traffic(intent, resolved, markers, observed.readiness, placed)
+    targets = traffic(intent, resolved, markers, _where_placed(observed, markers, placed), placed)
     workloads = {revision.name: workload for workload, revision in placed.items()}
     revisions = tuple(_placed(resolved.revisions, workloads))
     canaries = tuple((canary, resolved.canaries[canary.name]) for canary in intent.canaries)
     back = rollback_target(intent, resolved, markers)
     return Plan(revisions, resolved.latest, canaries, markers, placed, targets, back.name if back else None)
+
+
+def _where_placed(observed: Observed, markers: Markers, placed: Mapping[str, Revision]) -> Mapping[str, Readiness]:
+    """Readiness for traffic: a revision that is moving to another workload is not ready there because its pods were where it came from.
+
+    The rolled-out revision keeps its readiness: its workload serves with whatever pods it has.
+    """
+    moving = {
+        revision.name
+        for workload, revision in placed.items()
+        if observed.carrying.get(workload) != revision.name and revision.name != markers.latest_rolledout
+    }
+    return {**observed.readiness, **dict.fromkeys(moving, Readiness.PENDING)}
 
 
 def _placed(revisions: Iterable[Revision], workloads: Mapping[str, str]) -> Iterable[Revision]:
