@@ -286,7 +286,9 @@ async def test_requests_wait_for_the_only_pod_to_come_back(make_haproxy, make_po
     assert await discovery == (200, "again")
 
 
-async def test_a_request_that_waits_follows_the_traffic_elsewhere(make_haproxy, make_pod, make_service, client, eventually):
+async def test_a_request_that_waits_follows_the_traffic_elsewhere(
+    make_haproxy, make_pod, make_service, client, eventually
+):
     gateway = await make_haproxy(hold_timeout=10.0)
     pod = await make_pod("other")
     await gateway.serve(make_service("one", {"canary-predictor": (100, []), "one-predictor": (0, [pod.endpoint])}))
