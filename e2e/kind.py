@@ -1,6 +1,7 @@
 """A kind cluster of one control-plane node and two workers, with the chart installed, for the length of a test session.
 
-It needs docker, kind, kubectl and helm, and the images that `make images` builds. `FAIRLEAD_E2E_KEEP=1` leaves the cluster and takes it up again.
+It needs docker, kind, kubectl and helm, and the images that `make images` builds. `FAIRLEAD_E2E_KEEP=1` leaves the cluster and takes it up again;
+`FAIRLEAD_E2E_CLUSTER` names it and `FAIRLEAD_E2E_TAG` the images' tag, so that several can work on one machine.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from typing import Any, Self
 
 from e2e.cluster import ARTIFACTS, Cluster, KubectlError, Part, free_port
 
-NAME = "fairlead-e2e"
+NAME = os.environ.get("FAIRLEAD_E2E_CLUSTER", "fairlead-e2e")
+TAG = os.environ.get("FAIRLEAD_E2E_TAG", "0.1.0")
 NODE_IMAGE = os.environ.get("FAIRLEAD_KIND_NODE", "kindest/node:v1.34.10")
 SYSTEM = "fairlead-system"
 MODELS = "e2e-models"
-IMAGES = ("fairlead/operator:0.1.0", "fairlead/haproxy:0.1.0", "fairlead/runtime-core:0.1.0")
+RUNTIME_IMAGE = f"fairlead/runtime-core:{TAG}"
+IMAGES = (f"fairlead/operator:{TAG}", f"fairlead/haproxy:{TAG}", RUNTIME_IMAGE)
 CHART = Path(__file__).parent.parent / "charts" / "fairlead"
 NODE_PORT = 30080
 
@@ -82,7 +85,12 @@ class KindCluster(Cluster):
 
     def helm_upgrade(self, *settings: str) -> None:
         """Install or upgrade the chart and wait until all of it is up."""
-        values = ("gateway.service.type=NodePort", f"gateway.service.nodePort={NODE_PORT}", *settings)
+        values = (
+            f"image.tag={TAG}",
+            "gateway.service.type=NodePort",
+            f"gateway.service.nodePort={NODE_PORT}",
+            *settings,
+        )
         flags = [word for value in values for word in ("--set", value)]
         install = ("upgrade", "--install", "fairlead", str(CHART), "--create-namespace")
         self.helm(*install, "--wait", "--timeout", "180s", *flags)
@@ -92,7 +100,7 @@ class KindCluster(Cluster):
         labels = {"app": "models"}
         container = {
             "name": "http",
-            "image": "fairlead/runtime-core:0.1.0",
+            "image": RUNTIME_IMAGE,
             "command": ["python", "-m", "http.server", "8080", "--directory", "/models"],
             "volumeMounts": [{"name": "models", "mountPath": "/models"}],
         }
