@@ -51,6 +51,18 @@ def values(node: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield path
 
 
+def test_the_operator_is_told_of_mirrors_and_of_pickle(tmp_path: Path) -> None:
+    given = tmp_path / "values.yaml"
+    given.write_text(
+        json.dumps({"storage": {"mirrors": {"gs://a/": "s3://b/", "hf://": "https://c/"}, "allowPickle": True}})
+    )
+    rendered = yaml.safe_load_all(helm("template", "iris", str(FAIRLEAD), "--values", str(given)))
+    operator = find([o for o in rendered if o], "Deployment", "fairlead-operator")
+    arguments = operator["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert "--storage-mirrors=gs://a/ -> s3://b/;hf:// -> https://c/;" in arguments
+    assert "--allow-pickle" in arguments
+
+
 @pytest.mark.parametrize(("chart", "settings"), [(FAIRLEAD, ()), (SERVICE, ONE_MODEL)], ids=["fairlead", "service"])
 def test_helm_lint_has_nothing_to_say(chart: Path, settings: tuple[str, ...]) -> None:
     flags = [word for setting in settings for word in ("--set", setting)]

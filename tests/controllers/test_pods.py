@@ -199,6 +199,13 @@ def test_the_first_port_is_80_and_grpc_is_marked_and_keeps_its_number() -> None:
     ]
 
 
+def test_whoever_fetches_the_model_is_told_of_the_mirrors() -> None:
+    mirrored = Settings(storage_mirrors="s3://b/ -> file:///mirror/")
+    told = {"name": "FAIRLEAD_STORAGE_MIRRORS", "value": "s3://b/ -> file:///mirror/"}
+    assert told in rendered(model(), settings=mirrored)["containers"][0]["env"]
+    assert told in rendered(model(), settings=mirrored, runtime=other_runtime())["initContainers"][0]["env"]
+
+
 def test_pickle_is_allowed_by_an_environment_variable() -> None:
     env = rendered(model(), allow_pickle=True)["containers"][0]["env"]
     assert {"name": "FAIRLEAD_ALLOW_PICKLE", "value": "true"} in env

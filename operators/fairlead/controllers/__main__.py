@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -49,6 +50,8 @@ async def _run(options: argparse.Namespace) -> None:
             ingress_port=options.ingress_port,
             gateway_address=options.gateway_address,
             storage_initializer_image=options.storage_initializer_image,
+            storage_mirrors=options.storage_mirrors,
+            allow_pickle=options.allow_pickle,
         )
         agents = HttpAgents(options.gateway_agents)
         controller, autoscaler = inference_service_controller(
@@ -96,6 +99,17 @@ def parser() -> argparse.ArgumentParser:
         metavar="IMAGE",
         default=defaults.storage_initializer_image,
         help="default: %(default)s",
+    )
+    flags.add_argument(
+        "--storage-mirrors",
+        metavar="RULES",
+        default=os.environ.get(names.STORAGE_MIRRORS_ENV, ""),
+        help="where models lie that manifests name elsewhere: PREFIX -> REPLACEMENT; … [FAIRLEAD_STORAGE_MIRRORS]",
+    )
+    flags.add_argument(
+        "--allow-pickle",
+        action="store_true",
+        help="pickle files may be loaded unless a service or its namespace says no",
     )
     flags.add_argument(
         "--listen",

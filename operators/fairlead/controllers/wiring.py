@@ -83,7 +83,7 @@ def inference_service_controller(
         all_informers[NAMESPACES] = informers.informer(NAMESPACES, transform=_metadata_only)
 
     cluster = Cluster(client, {resource: informer.store for resource, informer in all_informers.items()})
-    catalogue = Catalogue(cluster, namespaces=namespace is None)
+    catalogue = Catalogue(cluster, namespaces=namespace is None, allow_pickle=settings.allow_pickle)
     board = Board()
     reconciler = Reconciler(cluster, catalogue, gateways, events, LastWords(client), settings, board=board)
     controller = Controller("inferenceservice", reconciler, workers=WORKERS)

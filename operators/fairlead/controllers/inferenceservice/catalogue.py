@@ -20,10 +20,11 @@ R = TypeVar("R", ServingRuntime, ClusterServingRuntime)
 
 
 class Catalogue:
-    def __init__(self, cluster: Cluster, *, namespaces: bool = True) -> None:
+    def __init__(self, cluster: Cluster, *, namespaces: bool = True, allow_pickle: bool = False) -> None:
         """`namespaces`: whether Namespaces may be read; an operator of one namespace may not."""
         self._cluster = cluster
         self._namespaces = namespaces
+        self._allow_pickle = allow_pickle
         self._parsed: dict[tuple[str, Key], tuple[str, ServingRuntime | ClusterServingRuntime | None]] = {}
 
     def runtimes(self, namespace: str) -> Runtimes:
@@ -32,12 +33,12 @@ class Catalogue:
         return Runtimes([r for r in namespaced if r is not None], [r for r in cluster if r is not None])
 
     def allows_pickle(self, isvc: InferenceService) -> bool:
-        """The service's own annotation, else its namespace's."""
+        """The service's own annotation, else its namespace's, else the installation's."""
         told = isvc.metadata.annotations.get(names.ALLOW_PICKLE)
         if told is None and self._namespaces:
             namespace = self._cluster.get(NAMESPACES, Key("", isvc.metadata.namespace or ""))
             told = ((namespace or {}).get("metadata", {}).get("annotations") or {}).get(names.ALLOW_PICKLE)
-        return told == "true"
+        return self._allow_pickle if told is None else told == "true"
 
     def _read(self, kind: type[R], obj: Object) -> R | None:
         place, version = (kind.__name__, key_of(obj)), resource_version(obj)

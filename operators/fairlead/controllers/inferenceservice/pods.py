@@ -115,6 +115,7 @@ def pod_template(source: PodSource, settings: Settings) -> Open:
         by_runtime=by_runtime,
         initializer_image=settings.storage_initializer_image,
         security=main.get("securityContext"),
+        mirrors=settings.storage_mirrors,
     )
     env = [*stored.env, *([{"name": names.ALLOW_PICKLE_ENV, "value": "true"}] if source.allow_pickle else [])]
     added = {"env": env, "volumeMounts": list(stored.mounts)}

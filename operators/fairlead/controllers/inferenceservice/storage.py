@@ -31,9 +31,10 @@ class Provision:
 
 
 def provision(
-    sources: Sequence[Source], *, by_runtime: bool, initializer_image: str, security: Open | None
+    sources: Sequence[Source], *, by_runtime: bool, initializer_image: str, security: Open | None, mirrors: str = ""
 ) -> Provision:
     """`by_runtime`: the container fetches STORAGE_URI itself; it can do so for one source at the usual place."""
+    told: list[Open] = [{"name": names.STORAGE_MIRRORS_ENV, "value": mirrors}] if mirrors else []
     env: list[Open] = []
     mounts: list[Open] = []
     volumes: list[Open] = []
@@ -50,11 +51,11 @@ def provision(
             volumes.append(volume)
             mounts.append(mount)
         elif by_runtime and len(sources) == 1 and source.path == names.MODEL_DIR:
-            env.append({"name": names.STORAGE_URI_ENV, "value": source.uri})
+            env += [{"name": names.STORAGE_URI_ENV, "value": source.uri}, *told]
         else:
             volumes.append({"name": VOLUME + suffix, "emptyDir": {}})
             mounts.append({"name": VOLUME + suffix, "mountPath": source.path, "readOnly": True})
-            init_containers.append(_initializer(source, suffix, initializer_image, security))
+            init_containers.append(_initializer(source, suffix, initializer_image, security, told))
     return Provision(tuple(env), tuple(mounts), tuple(volumes), tuple(init_containers))
 
 
@@ -68,7 +69,7 @@ def _claim(source: Source, name: str) -> tuple[Open, Open]:
     return {"name": name, "persistentVolumeClaim": {"claimName": claim}}, mount
 
 
-def _initializer(source: Source, suffix: str, image: str, security: Open | None) -> Open:
+def _initializer(source: Source, suffix: str, image: str, security: Open | None, env: Sequence[Open]) -> Open:
     container: Open = {
         "name": names.STORAGE_INITIALIZER_CONTAINER + suffix,
         "image": image,
@@ -78,4 +79,6 @@ def _initializer(source: Source, suffix: str, image: str, security: Open | None)
         "resources": {"requests": {"cpu": "100m", "memory": "100Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
+    if env:
+        container["env"] = list(env)
     return {**container, "securityContext": security} if security else container

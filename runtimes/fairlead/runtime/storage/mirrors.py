@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-MIRRORS_ENV = "FAIRLEAD_STORAGE_MIRRORS"
-"""The table itself."""
+from fairlead.api import names
+
 MIRRORS_FILE_ENV = "FAIRLEAD_STORAGE_MIRRORS_FILE"
 """A file that holds the table."""
 
@@ -40,7 +40,7 @@ class Mirrors:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Mirrors:
-        text = environment.get(MIRRORS_ENV, "")
+        text = environment.get(names.STORAGE_MIRRORS_ENV, "")
         if path := environment.get(MIRRORS_FILE_ENV):
             text = f"{text}\n{Path(path).read_text()}"
         return cls.parse(text)
