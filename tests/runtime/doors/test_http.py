@@ -173,9 +173,25 @@ def test_clients_that_lie_or_leave_do_no_harm(server):
     assert raw(server, head + b"-5\r\n\r\n" + BODY).startswith(b"HTTP/1.1 400")
     assert raw(server, head + b"x\r\n\r\n" + BODY).startswith(b"HTTP/1.1 400")
     assert raw(server, b"\x16\x03\x01\x02\x00\x01\x00").startswith((b"HTTP/1.1 400", b""))  # TLS to a plain port
-    short = head + str(len(BODY) - 9).encode() + b"\r\n\r\n" + BODY  # more than it said: the rest is no request
-    assert b" 400 " in raw(server, short, shut=True)
     assert call(server, "POST", INFER, BODY)[0] == 200
+
+
+def test_what_is_no_http_is_told_so_in_the_form_of_every_other_error(server):
+    answer = raw(server, f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n".encode() + BODY)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400")
+    assert "not an HTTP/1.1 request" in json.loads(body)["error"]
+
+
+def test_a_request_that_is_whole_is_answered_before_what_follows_it_is_found_to_be_no_http(server):
+    short = len(BODY) - 9  # what is left over is no request
+    head = f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {short}\r\n\r\n".encode()
+    answer = raw(server, head + BODY)
+    assert answer.count(b"HTTP/1.1") == 1
+    assert "not valid JSON" in json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
+    whole = f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(BODY)}\r\n\r\n".encode() + BODY
+    answers = raw(server, whole + whole + b"guesswork")
+    assert answers.count(b"HTTP/1.1 200") == 2
 
 
 def test_a_slow_client_gets_its_answer(server):

@@ -1,8 +1,9 @@
-"""uvicorn's HTTP protocol, with two things of our own.
+"""uvicorn's HTTP protocol, with three things of our own.
 
 One write for each answer: uvicorn writes head and body apart, and the system call for each was the largest single cost
 of a small prediction. And a client that goes away cancels its request, which may wait for a busy model still: uvicorn
-says so only to those who ask `receive`, and a task that asks would cost every request.
+says so only to those who ask `receive`, and a task that asks would cost every request. And what is no HTTP is told so
+in the form of every other error, after the answers to the requests before it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,12 @@ TASK = "fairlead.task"
 """In the ASGI scope: the task that answers the request, if it may be cancelled."""
 GONE = "fairlead.gone"
 """In the ASGI scope, true: it was cancelled because the client went away."""
+
+_REASON = b'{"error":"this is not an HTTP/1.1 request: its first line, a header, or the length of its body is wrong"}'
+NOT_HTTP = (
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
+    b"content-length: %d\r\n\r\n%s" % (len(_REASON), _REASON)
+)
 
 
 class CorkedTransport:
@@ -63,3 +70,12 @@ class CorkedProtocol(HttpToolsProtocol):
         if task is not None:
             scope[GONE] = True
             task.cancel()
+
+    def send_400_response(self, msg: str) -> None:
+        if self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body:
+            # The bytes follow a request that is whole, as after a Content-Length that is too short: that one is answered.
+            self.cycle.keep_alive = False
+            self.flow.pause_reading()
+            return
+        self.transport.write(NOT_HTTP)
+        self.transport.close()
