@@ -135,7 +135,9 @@ def test_several_sources_each_come_to_their_place() -> None:
     obj = isvc("x", storageUris=[{"uri": "s3://a"}, {"uri": "hf://b", "mountPath": "/mnt/tokens"}])
     del obj["spec"]["predictor"]["model"]["storageUri"]
     spec = rendered(obj)
-    assert [c["args"] for c in spec["initContainers"]] == [["s3://a", "/mnt/models"], ["hf://b", "/mnt/tokens"]]
+    assert [c["args"] for c in spec["initContainers"]] == [["s3://a", "/mnt/models", "hf://b", "/mnt/tokens"]]
+    mounts = [(mount["mountPath"], mount["readOnly"]) for mount in spec["containers"][0]["volumeMounts"]]
+    assert mounts == [("/mnt/models", True), ("/mnt/tokens", True)]
 
 
 def custom(**container: Any) -> dict[str, Any]:
@@ -158,12 +160,12 @@ def test_a_custom_container_that_asks_for_a_storage_uri_gets_the_files() -> None
 
 def test_our_runtimes_are_checked_by_the_models_readiness() -> None:
     probe = rendered(model())["containers"][0]["readinessProbe"]
-    assert probe["httpGet"] == {"path": "/v2/models/iris/ready", "port": 8080}
+    assert probe["httpGet"] == {"path": "/v2/health/ready", "port": 8080}
 
 
 def test_a_slow_load_is_not_killed_by_a_liveness_probe() -> None:
     container = rendered(model(livenessProbe={"httpGet": {"path": "/live", "port": 8080}}))["containers"][0]
-    assert container["startupProbe"]["httpGet"]["path"] == "/v2/models/iris/ready"
+    assert container["startupProbe"]["httpGet"]["path"] == "/v2/health/ready"
     assert container["startupProbe"]["failureThreshold"] == 3600
 
 

@@ -30,6 +30,8 @@ DRAIN_MARGIN_SECONDS = 15
 """What a pod gets to end, beyond the longest request that it may still be answering."""
 LOAD_SECONDS = 3600
 """How long a model may load before its liveness probe counts."""
+READY_PATH = "/v2/health/ready"
+"""Ours are ready when all of their models are; it does not matter which name `--model_name` has given the model."""
 
 _NOT_OF_THE_POD = frozenset(
     [
@@ -122,7 +124,7 @@ def pod_template(source: PodSource, settings: Settings) -> Open:
     main = merged(main, {field: entries for field, entries in added.items() if entries})
     if source.kind == "transformer":
         main = _with_transformer_args(main, source.isvc, settings)
-    main = _with_defaults(main, f"/v2/models/{source.isvc.metadata.name}/ready" if by_runtime else None)
+    main = _with_defaults(main, READY_PATH if by_runtime else None)
     others = [_for_neighbour(c, list(stored.mounts)) for c in spec["containers"] if c["name"] != main["name"]]
     spec = {**spec, "containers": [main, *others]}
     if stored.volumes:
