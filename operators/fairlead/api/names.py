@@ -75,6 +75,8 @@ STOP = "serving.kserve.io/stop"
 
 STORAGE_MODE = "fairlead.dev/storage"
 """On a ServingRuntime: `runtime` if its container fetches STORAGE_URI by itself; otherwise an init container does."""
+ALIASES = "fairlead.dev/aliases"
+"""On a runtime that comes with Fairlead: names of KServe's under which an installation offers it too, separated by commas."""
 TIMEOUT = "fairlead.dev/timeout"
 """On a workload's Service, for the gateway: seconds a request may take."""
 CONTAINER_CONCURRENCY = "fairlead.dev/container-concurrency"

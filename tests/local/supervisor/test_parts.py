@@ -29,6 +29,16 @@ from fairlead.local.supervisor.view import Picture, happenings, news, render, se
 RUNNING = Running(os.getpid(), "http://127.0.0.1:8080", "/k", "127.0.0.1:9901")
 
 
+def test_kserves_runtime_names_lead_to_ours_and_are_never_selected_by_themselves() -> None:
+    runtimes = manifests.with_aliases(manifests.read([manifests.shipped("runtimes")]))
+    found = {runtime["metadata"]["name"]: runtime for runtime in runtimes}
+    ours, alias = found["fairlead-core"], found["kserve-sklearnserver"]
+    assert alias["spec"]["containers"] == ours["spec"]["containers"]
+    assert alias["metadata"]["annotations"] == ours["metadata"]["annotations"] == {"fairlead.dev/storage": "runtime"}
+    assert not any(known["autoSelect"] for known in alias["spec"]["supportedModelFormats"])
+    assert "kserve-torchserve" in found
+
+
 def test_a_directory_is_held_by_one_process_at_a_time_and_let_go_when_it_ends(tmp_path: Path) -> None:
     home = Home(tmp_path)
     assert home.holder() is None

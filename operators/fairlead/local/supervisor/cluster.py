@@ -66,7 +66,7 @@ class LaptopCluster:
         """Raises UpError, or one of the parts' own errors, when the cluster cannot start; call `stop` then, too."""
         home = self.options.home
         documents = manifests.read(self.options.files)
-        runtimes = manifests.read([manifests.shipped("runtimes")])
+        runtimes = manifests.with_aliases(manifests.read([manifests.shipped("runtimes")]))
         home.api_ready.unlink(missing_ok=True)
         if self.options.ephemeral:
             home.forget()

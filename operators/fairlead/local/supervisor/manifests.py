@@ -74,6 +74,33 @@ def _located(key: str, value: object, directory: Path) -> object:
     return value
 
 
+def with_aliases(runtimes: Iterable[Object]) -> list[Object]:
+    """The runtimes, and copies of them under KServe's names, which serve the manifests that name one and are not selected by themselves."""
+    result = []
+    for runtime in runtimes:
+        metadata, spec = runtime["metadata"], runtime["spec"]
+        annotations = dict(metadata.get("annotations") or {})
+        aliases = annotations.pop(names.ALIASES, "")
+        result.append({**runtime, "metadata": {**metadata, "annotations": annotations}})
+        formats = [
+            {
+                "autoSelect": False,
+                **{key: value for key, value in known.items() if key not in ("autoSelect", "priority")},
+            }
+            for known in spec["supportedModelFormats"]
+        ]
+        result += [
+            {
+                **runtime,
+                "metadata": {**metadata, "name": name, "annotations": annotations},
+                "spec": {**spec, "supportedModelFormats": formats},
+            }
+            for name in aliases.split(",")
+            if name
+        ]
+    return result
+
+
 async def apply(client: Client, objects: Iterable[Object]) -> list[Object]:
     """Server-side applies them in order; raises UpError with the API server's words."""
     applied = []
