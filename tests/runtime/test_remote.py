@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import http.server
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +43,30 @@ async def test_a_model_without_a_predict_of_its_own_calls_the_predictor(server, 
         response = await runner.infer(InferRequest([Tensor("x", np.full((1, 3), value))]))
         assert response["shifted"].tolist() == [[200.0 * (value + 1)] * 3]
     await runner.close()
+
+
+async def test_the_predictors_address_may_have_a_path_as_behind_a_gateway():
+    asked = []
+
+    class Gateway(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            asked.append(self.path)
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"predictions": [[1.0, 2.0, 3.0]]}')
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Gateway) as gateway:
+        threading.Thread(target=gateway.handle_request, daemon=True).start()
+        host = f"127.0.0.1:{gateway.server_port}/serving/ns/double.predictor"
+        runner = Runner(connect(PlusOne("double"), settings(host, "v1")))
+        response = await runner.infer(InferRequest([Tensor("x", np.zeros((1, 3)))]))
+        await runner.close()
+    assert response["shifted"].tolist() == [[100.0, 200.0, 300.0]]
+    assert asked == ["/serving/ns/double.predictor/v1/models/double:predict"]
 
 
 async def test_a_model_with_a_predict_of_its_own_keeps_it():

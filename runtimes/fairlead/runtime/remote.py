@@ -57,7 +57,9 @@ class RemotePredictor:
         if settings.predictor_protocol not in ("v1", "v2"):
             raise LoadError(f"--predictor_protocol {settings.predictor_protocol!r}: a transformer calls v1 or v2")
         self._name = name
-        self._host = settings.predictor_host or ""
+        # Behind a gateway the predictor's address has a path.
+        self._host, slash, path = (settings.predictor_host or "").rstrip("/").partition("/")
+        self._prefix = slash + path
         self._v2 = settings.predictor_protocol == "v2"
         self._tls = settings.predictor_use_ssl
         self._timeout = settings.predictor_timeout
@@ -82,7 +84,7 @@ class RemotePredictor:
         connection = self._idle.pop() if self._idle else self._new_connection()
         connection.timeout = self._remaining(request)
         try:
-            response = _send(connection, path, body, headers)
+            response = _send(connection, self._prefix + path, body, headers)
             answer = response.read()
         except TimeoutError:
             connection.close()
