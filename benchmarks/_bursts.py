@@ -1,0 +1,97 @@
+"""Part of autoscaling.py: many requests at once into zero, and a queue that builds while a slow model starts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import time
+from collections import Counter
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+
+from _calls import Failed, Grpc, Http
+from _tiny import BODY, GRPC_PATH, HTTP_PATH
+from _wakes import Subject
+
+from fairlead.api import names
+from fairlead.kube.client import Client
+from fairlead.kube.resources import DEPLOYMENTS
+
+TIMEOUT = 90.0
+CALLS_A_CONNECTION = 25
+"""Of gRPC."""
+
+
+@dataclass
+class Burst:
+    latencies: list[float] = field(default_factory=list)
+    failures: Counter[str] = field(default_factory=Counter)
+    pods: Counter[str] = field(default_factory=Counter)
+    """Answers by pod."""
+    replicas: int = 0
+    """The most that were wanted at a time."""
+
+    @property
+    def p99(self) -> float:
+        return statistics.quantiles(self.latencies, n=100)[98] if len(self.latencies) > 1 else 0.0
+
+
+async def burst(subject: Subject, name: str, port: int, count: int, *, grpc: bool) -> Burst:
+    """`count` requests at one instant, when the service is at zero."""
+    await subject.asleep()
+    found = Burst()
+    watching = asyncio.create_task(_most_replicas(subject, found))
+    http, channels = Http(port), [Grpc(port) for _ in range(count // CALLS_A_CONNECTION + 1)]
+    host = names.host(name, subject.namespace, names.DEFAULT_DOMAIN)
+    path = names.path(name, subject.namespace) + HTTP_PATH
+
+    def send(number: int) -> Awaitable[bytes]:
+        if grpc:
+            return channels[number // CALLS_A_CONNECTION].call(host, GRPC_PATH, b"x", timeout=TIMEOUT)
+        return http.call(path, BODY, timeout=TIMEOUT, fresh=True)
+
+    began = time.monotonic()
+    await asyncio.gather(*(_one(send(number), began, found) for number in range(count)))
+    await asyncio.sleep(2.0)  # what the burst makes the autoscaler do comes a tick or two later
+    watching.cancel()
+    for channel in channels:
+        channel.close()
+    return found
+
+
+async def _one(call: Awaitable[bytes], began: float, found: Burst) -> None:
+    try:
+        answer = json.loads(await call)
+    except Failed as failed:
+        found.failures[str(failed)] += 1
+    else:
+        found.latencies.append(time.monotonic() - began)
+        found.pods[answer["pod"]] += 1
+
+
+async def steady(subject: Subject, name: str, port: int, rate: float, seconds: float) -> Burst:
+    """Requests at a rate, from zero on, whatever becomes of those before."""
+    await subject.asleep()
+    found = Burst()
+    watching = asyncio.create_task(_most_replicas(subject, found))
+    http = Http(port)
+    path = names.path(name, subject.namespace) + HTTP_PATH
+    start = time.monotonic()
+    async with asyncio.TaskGroup() as group:
+        for number in range(round(rate * seconds)):
+            await asyncio.sleep(max(0.0, start + number / rate - time.monotonic()))
+            began = time.monotonic()
+            group.create_task(_one(http.call(path, BODY, timeout=TIMEOUT), began, found))
+    watching.cancel()
+    http.close()
+    return found
+
+
+async def _most_replicas(subject: Subject, found: Burst) -> None:
+    """Until cancelled."""
+    client: Client = subject.client
+    version = (await client.list(DEPLOYMENTS, subject.namespace)).resource_version
+    async for event in client.watch(DEPLOYMENTS, subject.namespace, resource_version=version):
+        if event.object["metadata"].get("name") == subject.deployment:
+            found.replicas = max(found.replicas, int(event.object["spec"].get("replicas", 1)))
