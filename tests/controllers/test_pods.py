@@ -189,6 +189,30 @@ def test_a_transformer_calls_its_predictor_through_the_gateway_if_there_is_one()
     ]
 
 
+def test_an_explainer_gets_kserves_arguments_too() -> None:
+    obj = isvc(explainer={"containers": [{"image": "e"}]})
+    args = rendered(obj, "explainer")["containers"][0]["args"]
+    assert args == ["--model_name", "iris", "--predictor_host", "iris-predictor.team", "--http_port", "8080"]
+
+
+@pytest.mark.parametrize(
+    ("ports", "host"),
+    [
+        ([{"containerPort": 8081, "name": "h2c"}], "iris-predictor.team"),
+        ([{"containerPort": 8080}], "iris-predictor.team:8081"),
+        ([], "iris-predictor.team:8081"),
+    ],
+)
+def test_a_transformer_that_speaks_grpc_calls_the_pods_because_a_grpc_address_has_no_path(
+    ports: list[dict[str, Any]], host: str
+) -> None:
+    args = ["--predictor_protocol", "grpc-v2"]
+    obj = custom(ports=ports)
+    obj["spec"]["transformer"] = {"containers": [{"image": "t", "args": args}]}
+    given = rendered(obj, "transformer", Settings(gateway_address="gw:80"))["containers"][0]["args"]
+    assert given[given.index("--predictor_host") + 1] == host
+
+
 def test_a_transformer_beside_the_model_faces_requests() -> None:
     obj = isvc(containers=[{"name": "transformer-container", "image": "t", "ports": [{"containerPort": 9000}]}])
     assert service_ports(rendered(obj)) == [{"name": "http", "port": 80, "targetPort": 9000, "protocol": "TCP"}]

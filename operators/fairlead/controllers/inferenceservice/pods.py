@@ -30,6 +30,8 @@ DRAIN_MARGIN_SECONDS = 15
 """What a pod gets to end, beyond the longest request that it may still be answering."""
 LOAD_SECONDS = 3600
 """How long a model may load before its liveness probe counts."""
+_CALLERS = ("transformer", "explainer")
+"""Components that call the predictor."""
 READY_PATH = "/v2/health/ready"
 """Ours are ready when all of their models are; it does not matter which name `--model_name` has given the model."""
 
@@ -97,7 +99,7 @@ def inputs(source: PodSource, settings: Settings) -> Open:
             "labels": runtime.spec.labels,
             "annotations": runtime.spec.annotations,
         }
-    if source.kind == "transformer":
+    if source.kind in _CALLERS:
         found["predictorHost"] = _predictor_host(source.isvc, settings)
     if source.allow_pickle:
         found["allowPickle"] = True
@@ -122,8 +124,8 @@ def pod_template(source: PodSource, settings: Settings) -> Open:
     env = [*stored.env, *([{"name": names.ALLOW_PICKLE_ENV, "value": "true"}] if source.allow_pickle else [])]
     added = {"env": env, "volumeMounts": list(stored.mounts)}
     main = merged(main, {field: entries for field, entries in added.items() if entries})
-    if source.kind == "transformer":
-        main = _with_transformer_args(main, source.isvc, settings)
+    if source.kind in _CALLERS:
+        main = _with_callers_args(main, source.isvc, settings)
     main = _with_defaults(main, READY_PATH if by_runtime else None)
     others = [_for_neighbour(c, list(stored.mounts)) for c in spec["containers"] if c["name"] != main["name"]]
     spec = {**spec, "containers": [main, *others]}
@@ -179,19 +181,25 @@ def _sources(source: PodSource, main: Open) -> list[Source]:
     return [Source(asked)] if asked else []
 
 
-def _predictor_host(isvc: InferenceService, settings: Settings) -> str:
+def _predictor_host(isvc: InferenceService, settings: Settings, *, grpc: bool = False) -> str:
     name, namespace = isvc.metadata.name, isvc.metadata.namespace or "default"
+    if grpc:  # its addresses have no path: to the pods themselves, at port 80 if that leads to a gRPC port
+        container = isvc.spec.predictor.main_container()
+        ports = (container.ports if container else None) or [{}]
+        port = "" if ports[0].get("name", "").startswith(("h2c", "grpc")) else f":{names.GRPC_PORT}"
+        return f"{name}-predictor.{namespace}{port}"
     if settings.gateway_address:
         return settings.gateway_address + names.path(name, namespace, "predictor")
     return f"{name}-predictor.{namespace}"
 
 
-def _with_transformer_args(main: Open, isvc: InferenceService, settings: Settings) -> Open:
+def _with_callers_args(main: Open, isvc: InferenceService, settings: Settings) -> Open:
     """KServe's arguments, each only where the user has not given it."""
     given = main.get("args", [])
+    grpc = any(arg.startswith(("grpc", "--predictor_protocol=grpc")) for arg in given)
     wanted = {
         "--model_name": isvc.metadata.name,
-        "--predictor_host": _predictor_host(isvc, settings),
+        "--predictor_host": _predictor_host(isvc, settings, grpc=grpc),
         "--http_port": str(main["ports"][0]["containerPort"] if main.get("ports") else names.HTTP_PORT),
     }
     missing = [
