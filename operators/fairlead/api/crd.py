@@ -14,6 +14,7 @@ from fairlead.api.base import ApiObject
 from fairlead.api.inferenceservice import InferenceService
 from fairlead.api.schema import structural_schema
 from fairlead.api.servingruntime import ClusterServingRuntime, ServingRuntime
+from fairlead.api.storagecontainer import ClusterStorageContainer
 
 DIRECTORY = Path(__file__).parents[3] / "manifests" / "crds"
 HEADER = "# Generated from fairlead.api by `make crds`. Do not edit.\n"
@@ -41,6 +42,11 @@ _RUNTIME_COLUMNS = (
     Column("Disabled", "boolean", ".spec.disabled"),
     Column("ModelType", "string", ".spec.supportedModelFormats[*].name"),
     Column("Containers", "string", ".spec.containers[*].name"),
+    Column("Age", "date", ".metadata.creationTimestamp"),
+)
+_STORAGE_COLUMNS = (
+    Column("Disabled", "boolean", ".disabled"),
+    Column("Image", "string", ".spec.container.image"),
     Column("Age", "date", ".metadata.creationTimestamp"),
 )
 
@@ -76,6 +82,13 @@ KINDS = (
         names.SERVING_RUNTIME_VERSION,
         "clusterservingruntimes",
         _RUNTIME_COLUMNS,
+        namespaced=False,
+    ),
+    Kind(
+        ClusterStorageContainer,
+        names.SERVING_RUNTIME_VERSION,
+        "clusterstoragecontainers",
+        _STORAGE_COLUMNS,
         namespaced=False,
     ),
 )

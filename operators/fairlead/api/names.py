@@ -47,6 +47,18 @@ RELATIVE_URIS = ("./", "../")
 STORAGE_URI_ENV = "STORAGE_URI"
 """The model's address, for a container that fetches it by itself (ours, and custom ones that ask for it)."""
 
+FETCH_ENV_PREFIX = "FAIRLEAD_FETCH_"
+"""Of variables that only the process which fetches the model may see. With a number behind it: what one Secret holds."""
+FETCH_KEY_NAMES_ENV = FETCH_ENV_PREFIX + "KEY_NAMES"
+"""JSON: what an installation calls keys of such Secrets, where that is not the usual name."""
+STORAGE_SPEC_PLACEHOLDER = "<scheme-placeholder>://"
+"""How the address of `storage.path` begins, as in KServe: the entry of the storage Secret says which scheme, and which bucket, it stands for."""
+
+MODEL_CACHE_ENV = "FAIRLEAD_MODEL_CACHE"
+"""A directory in which fetched models stay, for whoever fetches next."""
+MODEL_CACHE_LIMIT_ENV = "FAIRLEAD_MODEL_CACHE_LIMIT"
+"""What it may take, such as 20Gi."""
+
 # --- Labels -----------------------------------------------------------------------------------------------------
 
 LABEL_INFERENCE_SERVICE = "serving.kserve.io/inferenceservice"
@@ -74,7 +86,10 @@ STOP = "serving.kserve.io/stop"
 # --- Annotations: ours ------------------------------------------------------------------------------------------
 
 STORAGE_MODE = "fairlead.dev/storage"
-"""On a ServingRuntime: `runtime` if its container fetches STORAGE_URI by itself; otherwise an init container does."""
+"""On a ServingRuntime, or an InferenceService of custom containers: `runtime` if the container fetches STORAGE_URI by itself; otherwise an
+init container does. On an InferenceService, `init` asks for the init container also where the runtime could fetch."""
+STORAGE_READ_ONLY = "storage.kserve.io/readonly"
+"""On an InferenceService: `"false"` lets its containers write where the model lies."""
 ALIASES = "fairlead.dev/aliases"
 """On a runtime that comes with Fairlead: names of KServe's under which an installation offers it too, separated by commas."""
 TIMEOUT = "fairlead.dev/timeout"

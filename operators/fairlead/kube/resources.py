@@ -74,6 +74,13 @@ CLUSTER_SERVING_RUNTIMES = Resource(
     "ClusterServingRuntime",
     namespaced=False,
 )
+CLUSTER_STORAGE_CONTAINERS = Resource(
+    names.SERVING_GROUP,
+    names.SERVING_RUNTIME_VERSION,
+    "clusterstoragecontainers",
+    "ClusterStorageContainer",
+    namespaced=False,
+)
 
 ALL: tuple[Resource, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Resource))
 
