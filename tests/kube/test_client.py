@@ -20,7 +20,7 @@ from fairlead.kube.client import Client
 from fairlead.kube.config import Connection
 from fairlead.kube.credentials import TokenFile
 from fairlead.kube.errors import ApiError, BadRequest, Gone, Unauthorized, Unavailable, WatchStalled
-from fairlead.kube.resources import CONFIG_MAPS, PODS
+from fairlead.kube.resources import CONFIG_MAPS, PODS, SECRETS
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -185,6 +185,18 @@ async def test_pages_that_expire_half_way_are_replaced_by_one_whole_list() -> No
         listed = await client.list(CONFIG_MAPS, "ns")
     assert [item["metadata"]["name"] for item in listed.items] == ["a", "b"]
     assert listed.resource_version == "7"
+
+
+async def test_only_metadata_is_asked_for_where_only_that_is_wanted() -> None:
+    asked: list[str] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        asked.append(request.headers["Accept"])
+        return web.json_response({"kind": "PartialObjectMetadata", "metadata": {"annotations": {"a": "b"}}})
+
+    async with client_of(handler) as client:
+        assert (await client.metadata(SECRETS, "a", "ns"))["metadata"] == {"annotations": {"a": "b"}}
+    assert asked == ["application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"]
 
 
 async def test_all_requests_but_watches_share_connections() -> None:

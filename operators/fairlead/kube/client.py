@@ -31,6 +31,7 @@ PATCH_TYPES: Mapping[str, str] = {
     "strategic": "application/strategic-merge-patch+json",
 }
 APPLY = "application/apply-patch+yaml"  # JSON is YAML
+METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,11 @@ class Client:
     ) -> Object:
         path = _object_path(resource, namespace, name, subresource)
         return await self._call("GET", path, _where("get", resource, namespace, name, subresource))
+
+    async def metadata(self, resource: Resource, name: str, namespace: str | None = None) -> Object:
+        """Only the object's metadata: the rest never leaves the server."""
+        path, where = _object_path(resource, namespace, name), _where("get", resource, namespace, name)
+        return _decoded(await self._transport.request("GET", path, where=where, accept=METADATA_ONLY), where)
 
     async def list(
         self, resource: Resource, namespace: str | None = None, *, labels: str | None = None, fields: str | None = None
