@@ -14,12 +14,15 @@ from fairlead.kube.errors import AlreadyExists, Conflict, Invalid, NotFound
 from fairlead.kube.objects import Key, Object, controller_of, key_of
 from fairlead.kube.resources import (
     CLUSTER_SERVING_RUNTIMES,
+    CLUSTER_STORAGE_CONTAINERS,
+    CONFIG_MAPS,
     CONTROLLER_REVISIONS,
     DEPLOYMENTS,
     HORIZONTAL_POD_AUTOSCALERS,
     INFERENCE_SERVICES,
     NAMESPACES,
     PODS,
+    SERVICE_ACCOUNTS,
     SERVICES,
     SERVING_RUNTIMES,
     Resource,
@@ -30,6 +33,9 @@ KINDS = (
     INFERENCE_SERVICES,
     SERVING_RUNTIMES,
     CLUSTER_SERVING_RUNTIMES,
+    CLUSTER_STORAGE_CONTAINERS,
+    CONFIG_MAPS,
+    SERVICE_ACCOUNTS,
     NAMESPACES,
     DEPLOYMENTS,
     SERVICES,
@@ -52,6 +58,7 @@ class FakeApi:
         """The number of the call at which to crash; -1 after the last."""
         self.crash_after_effect = False
         self.log = ""
+        self.metadata_read = 0
         self._applied: dict[tuple[Resource, Key], Object] = {}
         self._version = 0
         self._uid = 0
@@ -190,6 +197,13 @@ class FakeApi:
         previous: bool = False,
     ) -> str:
         return self.log
+
+    async def metadata(self, resource: Resource, name: str, namespace: str | None = None) -> Object:
+        self.metadata_read += 1
+        found = self.objects.get((resource, Key(namespace or "", name)))
+        if found is None:
+            raise NotFound(404, "NotFound", name)
+        return {"metadata": copy.deepcopy(found["metadata"])}
 
     # --- Helpers -------------------------------------------------------------------------------------------------
 

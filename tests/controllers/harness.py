@@ -17,6 +17,7 @@ from fairlead.controllers.inferenceservice.controller import Reconciler
 from fairlead.controllers.inferenceservice.gateways import Answer
 from fairlead.controllers.inferenceservice.lastwords import LastWords
 from fairlead.controllers.inferenceservice.settings import Settings
+from fairlead.controllers.inferenceservice.surroundings import SurroundingsReader
 from fairlead.kube.errors import Conflict
 from fairlead.kube.objects import Key, Object
 from fairlead.kube.resources import (
@@ -123,9 +124,12 @@ class Harness:
     def restart_operator(self) -> None:
         self.board = Board()
         self.cluster = Cluster(self.api, self.api.stores, clock=lambda: self.seconds)
+        catalogue = Catalogue(self.cluster)
+        clock = lambda: self.seconds  # noqa: E731
         self.reconciler = Reconciler(
             self.cluster,
-            Catalogue(self.cluster),
+            catalogue,
+            SurroundingsReader(self.cluster, catalogue, self.api, config_namespace="kserve", clock=clock),
             self.gateway,
             self.events,
             LastWords(self.api),

@@ -47,10 +47,9 @@ FIELDS = (
         "component.batcher", "has no effect: Fairlead's runtimes predict together what waits together, by themselves"
     ),
     Entry("component.workerSpec", "has no effect yet: a replica runs on one node"),
-    Entry("component.storageContainerName", "has no effect: there is no ClusterStorageContainer"),
     Entry("component.ephemeralContainers", "has no effect: Kubernetes does not take them in a pod template"),
     Entry("model.name", "has no effect: the container keeps the runtime's name"),
-    Entry("model.storage", "has no effect yet: give storageUri"),
+    Entry("model.storage.schemaPath", "has no effect: the model says itself what it takes"),
     Entry("model.confidential", "has no effect: models are not decrypted"),
 )
 

@@ -27,6 +27,9 @@ from fairlead.kube.resources import CUSTOM_RESOURCE_DEFINITIONS
 
 log = logging.getLogger("fairlead.controllers")
 
+IMAGE_VOLUMES_SINCE = 35
+"""Kubernetes 1.35 has the feature gate ImageVolume on by default; 1.31 to 1.34 have it off."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
@@ -52,6 +55,10 @@ async def _run(options: argparse.Namespace) -> None:
             storage_initializer_image=options.storage_initializer_image,
             storage_mirrors=options.storage_mirrors,
             allow_pickle=options.allow_pickle,
+            image_volumes=await _image_volumes(client, options.image_volumes),
+            model_cache=options.model_cache,
+            model_cache_limit=options.model_cache_limit,
+            config_namespace=options.config_namespace,
         )
         agents = HttpAgents(options.gateway_agents)
         controller, autoscaler = inference_service_controller(
@@ -67,6 +74,18 @@ async def _run(options: argparse.Namespace) -> None:
             await events.close()
             await gateways.close()
             await agents.close()
+
+
+async def _image_volumes(client: Client, told: str) -> bool:
+    """Whether pods may mount images: as told, else from the version on in which the feature is on by default."""
+    if told != "auto":
+        return told == "on"
+    try:
+        version = await client.raw("/version")
+        minor = int("".join(character for character in str(version.get("minor")) if character.isdigit()))
+    except (KubeError, ValueError):
+        return False
+    return str(version.get("major")) == "1" and minor >= IMAGE_VOLUMES_SINCE
 
 
 async def _apply_crds(client: Client) -> None:
@@ -112,6 +131,30 @@ def parser() -> argparse.ArgumentParser:
         help="pickle files may be loaded unless a service or its namespace says no",
     )
     flags.add_argument(
+        "--config-namespace",
+        metavar="NAME",
+        help="where the ConfigMap inferenceservice-config is; default: it is not read",
+    )
+    flags.add_argument(
+        "--image-volumes",
+        choices=("auto", "on", "off"),
+        default="auto",
+        help="whether oci:// models are mounted as images rather than fetched; auto: from Kubernetes 1.35 on",
+    )
+    flags.add_argument(
+        "--model-cache",
+        metavar="hostPath:/DIR|claim:NAME",
+        type=_model_cache,
+        default=defaults.model_cache,
+        help="where fetched models stay for the pods after",
+    )
+    flags.add_argument(
+        "--model-cache-limit",
+        metavar="SIZE",
+        default=defaults.model_cache_limit,
+        help="what that may take, such as 20Gi",
+    )
+    flags.add_argument(
         "--listen",
         metavar="HOST:PORT",
         type=_address,
@@ -124,6 +167,13 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--log-json", action="store_true", help="one JSON object a line")
     flags.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     return flags
+
+
+def _model_cache(text: str) -> str:
+    kind, _, place = text.partition(":")
+    if text and not (kind == "claim" and place) and not (kind == "hostPath" and place.startswith("/")):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither hostPath:/DIRECTORY nor claim:NAME")
+    return text
 
 
 def _address(text: str) -> tuple[str, int]:

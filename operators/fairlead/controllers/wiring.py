@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from fairlead.api import names
 from fairlead.controllers.autoscaler.agents import Agents
@@ -12,20 +12,25 @@ from fairlead.controllers.autoscaler.loop import Autoscaler
 from fairlead.controllers.cluster import BY_SERVICE, Cluster, Writer, by_service
 from fairlead.controllers.inferenceservice.catalogue import Catalogue
 from fairlead.controllers.inferenceservice.controller import EventSink, Reconciler
+from fairlead.controllers.inferenceservice.credentials import AWS_ROLE
 from fairlead.controllers.inferenceservice.gateways import Gateways
 from fairlead.controllers.inferenceservice.lastwords import LastWords
 from fairlead.controllers.inferenceservice.settings import Settings
+from fairlead.controllers.inferenceservice.surroundings import CONFIG_MAP, MetadataReader, SurroundingsReader
 from fairlead.kube.controller import Controller
 from fairlead.kube.informer import Informer, Transform
 from fairlead.kube.objects import Key, Object, key_of
 from fairlead.kube.resources import (
     CLUSTER_SERVING_RUNTIMES,
+    CLUSTER_STORAGE_CONTAINERS,
+    CONFIG_MAPS,
     CONTROLLER_REVISIONS,
     DEPLOYMENTS,
     HORIZONTAL_POD_AUTOSCALERS,
     INFERENCE_SERVICES,
     NAMESPACES,
     PODS,
+    SERVICE_ACCOUNTS,
     SERVICES,
     SERVING_RUNTIMES,
     Resource,
@@ -52,9 +57,13 @@ class Informers(Protocol):
     ) -> Informer: ...
 
 
+class Client(Writer, MetadataReader, Protocol):
+    """What is needed of a client."""
+
+
 def inference_service_controller(
     informers: Informers,
-    client: Writer,
+    client: Client,
     gateways: Gateways,
     events: EventSink,
     settings: Settings,
@@ -78,21 +87,35 @@ def inference_service_controller(
     pods = children(PODS, _what_became_of_it)
     runtimes = informers.informer(SERVING_RUNTIMES, namespace=namespace)
     all_informers = {INFERENCE_SERVICES: services, SERVING_RUNTIMES: runtimes, PODS: pods, **owned}
-    all_informers[CLUSTER_SERVING_RUNTIMES] = informers.informer(CLUSTER_SERVING_RUNTIMES)
+    for resource in (CLUSTER_SERVING_RUNTIMES, CLUSTER_STORAGE_CONTAINERS):
+        all_informers[resource] = informers.informer(resource)
+    all_informers[SERVICE_ACCOUNTS] = informers.informer(
+        SERVICE_ACCOUNTS, namespace=namespace, transform=_what_concerns_storage
+    )
+    if settings.config_namespace is not None:
+        all_informers[CONFIG_MAPS] = informers.informer(
+            CONFIG_MAPS, namespace=settings.config_namespace, fields=f"metadata.name={CONFIG_MAP}"
+        )
     if namespace is None:
         all_informers[NAMESPACES] = informers.informer(NAMESPACES, transform=_metadata_only)
 
     cluster = Cluster(client, {resource: informer.store for resource, informer in all_informers.items()})
     catalogue = Catalogue(cluster, namespaces=namespace is None, allow_pickle=settings.allow_pickle)
     board = Board()
-    reconciler = Reconciler(cluster, catalogue, gateways, events, LastWords(client), settings, board=board)
+    surroundings = SurroundingsReader(cluster, catalogue, client, config_namespace=settings.config_namespace)
+    reconciler = Reconciler(
+        cluster, catalogue, surroundings, gateways, events, LastWords(client), settings, board=board
+    )
     controller = Controller("inferenceservice", reconciler, workers=WORKERS)
 
     controller.watch(services)
     for informer in (*owned.values(), pods):
         controller.watch(informer, _its_service)
     controller.watch(runtimes, _services_of(services, lambda runtime: key_of(runtime).namespace))
-    controller.watch(all_informers[CLUSTER_SERVING_RUNTIMES], _services_of(services, lambda _: None))
+    for resource in (CLUSTER_SERVING_RUNTIMES, CLUSTER_STORAGE_CONTAINERS, CONFIG_MAPS):
+        if resource in all_informers:
+            controller.watch(all_informers[resource], _services_of(services, lambda _: None))
+    _watch_accounts(controller, all_informers[SERVICE_ACCOUNTS], services)
     if namespace is None:
         _watch_annotations(controller, all_informers[NAMESPACES], services)
     return controller, Autoscaler(cluster, board, agents, events, controller.enqueue)
@@ -121,6 +144,32 @@ def _watch_annotations(controller: Controller, namespaces: Informer, services: I
                 controller.enqueue(key_of(service))
 
     namespaces.on_change(changed)
+
+
+def _watch_accounts(controller: Controller, accounts: Informer, services: Informer) -> None:
+    """Every namespace has a ServiceAccount; what concerns services is only that one names other Secrets, or other places."""
+
+    def changed(old: Object | None, new: Object | None) -> None:
+        if _without_version(old) != _without_version(new):
+            for service in services.store.list(key_of(new or old or {}).namespace):
+                controller.enqueue(key_of(service))
+
+    accounts.on_change(changed)
+
+
+def _without_version(account: Object | None) -> tuple[Any, ...]:
+    """What of a ServiceAccount storage depends on; of one that names nothing, the same as of none."""
+    account = account or {}
+    found = (account.get("secrets"), account.get("imagePullSecrets"), account.get("metadata", {}).get("annotations"))
+    return tuple(part or None for part in found)
+
+
+def _what_concerns_storage(account: Object) -> Object:
+    metadata = {key: account["metadata"].get(key) for key in ("name", "namespace", "resourceVersion")}
+    annotations = account["metadata"].get("annotations") or {}
+    told = {key: value for key, value in annotations.items() if key == AWS_ROLE or "/s3-" in key}
+    kept = {key: account[key] for key in ("secrets", "imagePullSecrets") if account.get(key)}
+    return {"metadata": {**metadata, "annotations": told}, **kept}
 
 
 def _what_became_of_it(pod: Object) -> Object:

@@ -42,6 +42,7 @@ from fairlead.controllers.inferenceservice.observation import (
 from fairlead.controllers.inferenceservice.plan import plan
 from fairlead.controllers.inferenceservice.settings import Settings
 from fairlead.controllers.inferenceservice.status import ComponentReport, Confirmation, Report, markers, status
+from fairlead.controllers.inferenceservice.surroundings import SurroundingsReader
 from fairlead.controllers.inferenceservice.traffic import Target
 from fairlead.controllers.inferenceservice.transitions import transitions
 from fairlead.controllers.inferenceservice.workloads import serves_grpc
@@ -77,6 +78,7 @@ class Reconciler:
         self,
         cluster: Cluster,
         catalogue: Catalogue,
+        surroundings: SurroundingsReader,
         gateways: Gateways,
         events: EventSink,
         logs: LogReader,
@@ -88,6 +90,7 @@ class Reconciler:
     ) -> None:
         self._cluster = cluster
         self._catalogue = catalogue
+        self._surroundings = surroundings
         self._gateways = gateways
         self._events = events
         self._logs = logs
@@ -127,6 +130,7 @@ class Reconciler:
             self._catalogue.runtimes(owner["metadata"]["namespace"]),
             self._settings,
             allow_pickle=self._catalogue.allows_pickle(isvc),
+            surroundings=await self._surroundings.read(isvc),
         )
         return [await self._decide_one(isvc, owner, want, there.of(want.kind)) for want in wants]
 

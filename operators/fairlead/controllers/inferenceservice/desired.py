@@ -16,6 +16,7 @@ from fairlead.api.predictor import Predictor
 from fairlead.api.servingruntime import ClusterServingRuntime, ServingRuntime
 from fairlead.controllers.inferenceservice.plan import Plan
 from fairlead.controllers.inferenceservice.pods import PodSource, digest, inputs, pod_template
+from fairlead.controllers.inferenceservice.podstorage import Surroundings
 from fairlead.controllers.inferenceservice.revisions import Canary, Intent
 from fairlead.controllers.inferenceservice.runtimes import Runtime, select
 from fairlead.controllers.inferenceservice.scaling import canary_least_replicas, least_replicas
@@ -48,10 +49,17 @@ class Wanted:
         return percent if self.intent.splits and percent is not None else 100
 
 
-def wanted(isvc: InferenceService, runtimes: Runtimes, settings: Settings, *, allow_pickle: bool) -> list[Wanted]:
+def wanted(
+    isvc: InferenceService,
+    runtimes: Runtimes,
+    settings: Settings,
+    *,
+    allow_pickle: bool,
+    surroundings: Surroundings | None = None,
+) -> list[Wanted]:
     """All components that Fairlead runs. Raises SpecError."""
     return [
-        _wanted(isvc, kind, fields, runtimes, settings, allow_pickle=allow_pickle)
+        _wanted(isvc, kind, fields, runtimes, settings, allow_pickle, surroundings or Surroundings())
         for kind, fields in isvc.spec.components().items()
         if not (isinstance(fields, Explainer) and fields.art is not None)
     ]
@@ -91,11 +99,11 @@ def _wanted(
     fields: ComponentFields,
     runtimes: Runtimes,
     settings: Settings,
-    *,
     allow_pickle: bool,
+    surroundings: Surroundings,
 ) -> Wanted:
     def source(of: ComponentFields) -> PodSource:
-        return PodSource(isvc, kind, of, _runtime(of, runtimes), allow_pickle)
+        return PodSource(isvc, kind, of, _runtime(of, runtimes), allow_pickle, surroundings)
 
     base = f"{isvc.metadata.name}-{kind}"
     stable = source(fields)

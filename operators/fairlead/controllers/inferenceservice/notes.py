@@ -33,8 +33,3 @@ def _own(isvc: InferenceService) -> Iterator[FieldNote]:
         yield FieldNote(
             "spec.predictor.canaryTrafficPercent", "has no effect beside spec.canary, which says the weights"
         )
-    model = predictor.implementation()
-    if model is not None and model.storage is not None:
-        yield FieldNote(
-            "spec.predictor.model.storage", "has no effect yet: give the model's whole address as storageUri"
-        )

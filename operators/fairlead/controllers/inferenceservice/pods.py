@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import orjson
 
 from fairlead.api import names
 from fairlead.api.base import Open
 from fairlead.api.component import ComponentFields, with_default_resources
-from fairlead.api.inferenceservice import Explainer, InferenceService, Transformer
+from fairlead.api.inferenceservice import InferenceService
 from fairlead.api.predictor import ModelSpec, Predictor
 from fairlead.controllers.inferenceservice.errors import InvalidPredictorSpec
 from fairlead.controllers.inferenceservice.merging import merged
+from fairlead.controllers.inferenceservice.podstorage import Surroundings, is_ours, storage_inputs, stored
 from fairlead.controllers.inferenceservice.runtimes import Runtime
 from fairlead.controllers.inferenceservice.settings import Settings
-from fairlead.controllers.inferenceservice.storage import Source, provision
 from fairlead.controllers.inferenceservice.templates import expand
 
 PRE_STOP_SECONDS = 2
@@ -72,6 +72,7 @@ class PodSource:
     fields: ComponentFields
     runtime: Runtime | None = None
     allow_pickle: bool = False
+    surroundings: Surroundings = field(default_factory=Surroundings)
 
     @property
     def model(self) -> ModelSpec | None:
@@ -103,6 +104,8 @@ def inputs(source: PodSource, settings: Settings) -> Open:
         found["predictorHost"] = _predictor_host(source.isvc, settings)
     if source.allow_pickle:
         found["allowPickle"] = True
+    if stored_by := storage_inputs(source):
+        found["storage"] = stored_by
     return found
 
 
@@ -113,26 +116,21 @@ def digest(found: Open) -> str:
 def pod_template(source: PodSource, settings: Settings) -> Open:
     """`metadata` and `spec` of the pods, without the labels that tell one workload from another. Raises SpecError."""
     spec, main = _model_pod(source) if source.model is not None else _custom_pod(source)
-    by_runtime = _fetches_by_itself(source)
-    stored = provision(
-        _sources(source, main),
-        by_runtime=by_runtime,
-        initializer_image=settings.storage_initializer_image,
-        security=main.get("securityContext"),
-        mirrors=settings.storage_mirrors,
-    )
-    env = [*stored.env, *([{"name": names.ALLOW_PICKLE_ENV, "value": "true"}] if source.allow_pickle else [])]
-    added = {"env": env, "volumeMounts": list(stored.mounts)}
+    provided = stored(source, main, settings)
+    env = [*provided.env, *([{"name": names.ALLOW_PICKLE_ENV, "value": "true"}] if source.allow_pickle else [])]
+    added = {"env": env, "volumeMounts": [*provided.mounts, *provided.own_mounts]}
     main = merged(main, {field: entries for field, entries in added.items() if entries})
+    if provided.env_from:
+        main["envFrom"] = [*main.get("envFrom", []), *provided.env_from]
     if source.kind in _CALLERS:
         main = _with_callers_args(main, source.isvc, settings)
-    main = _with_defaults(main, READY_PATH if by_runtime else None)
-    others = [_for_neighbour(c, list(stored.mounts)) for c in spec["containers"] if c["name"] != main["name"]]
+    main = _with_defaults(main, READY_PATH if is_ours(source) else None)
+    others = [_for_neighbour(c, list(provided.mounts)) for c in spec["containers"] if c["name"] != main["name"]]
     spec = {**spec, "containers": [main, *others]}
-    if stored.volumes:
-        spec["volumes"] = [*spec.get("volumes", []), *stored.volumes]
-    if stored.init_containers:
-        spec["initContainers"] = [*stored.init_containers, *spec.get("initContainers", [])]
+    if provided.volumes:
+        spec["volumes"] = [*spec.get("volumes", []), *provided.volumes]
+    if provided.init_containers:
+        spec["initContainers"] = [*provided.init_containers, *spec.get("initContainers", [])]
     longest = source.fields.effective_timeout()
     spec.setdefault("terminationGracePeriodSeconds", max(30, PRE_STOP_SECONDS + longest + DRAIN_MARGIN_SECONDS))
     return {"metadata": _metadata(source), "spec": spec}
@@ -163,22 +161,6 @@ def _custom_pod(source: PodSource) -> tuple[Open, Open]:
     spec = source.fields.pod_fields()
     spec["containers"] = [{"name": names.PREDICTOR_CONTAINER, **c} for c in spec["containers"]]
     return spec, main
-
-
-def _fetches_by_itself(source: PodSource) -> bool:
-    told = source.runtime.metadata if source.runtime is not None else source.isvc.metadata
-    return told.annotations.get(names.STORAGE_MODE) == "runtime"
-
-
-def _sources(source: PodSource, main: Open) -> list[Source]:
-    """Where the files come from: storageUri, storageUris, or the STORAGE_URI that a custom container asks for."""
-    fields = source.fields
-    if isinstance(fields, Predictor | Transformer | Explainer) and fields.storage_uris:
-        return [Source(entry.uri, entry.mount_path) for entry in fields.storage_uris]
-    if source.model is not None:
-        return [Source(source.model.storage_uri)] if source.model.storage_uri else []
-    asked = next((e.get("value") for e in main.get("env", []) if e.get("name") == names.STORAGE_URI_ENV), None)
-    return [Source(asked)] if asked else []
 
 
 def _predictor_host(isvc: InferenceService, settings: Settings, *, grpc: bool = False) -> str:

@@ -20,5 +20,12 @@ class Settings:
     """Where models lie that manifests name elsewhere, as `fairlead.runtime.storage.mirrors` reads it."""
     allow_pickle: bool = False
     """What holds where neither a service nor its namespace says whether pickle files may be loaded."""
+    image_volumes: bool = False
+    """Whether the cluster can mount images (`oci://`); else they are fetched like any other model."""
+    model_cache: str = ""
+    """`hostPath:/DIRECTORY` or `claim:NAME`, where fetched models stay for the pods after; empty: they go with their pod."""
+    model_cache_limit: str = ""
+    config_namespace: str | None = None
+    """Where the ConfigMap `inferenceservice-config` is; None: it is not looked at."""
     prune_grace: float = 1.0
     """Seconds between the gateways' word that a workload carries nothing and its deletion."""
