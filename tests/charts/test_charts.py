@@ -15,6 +15,7 @@ import yaml
 
 from fairlead.api import names
 from fairlead.api.crd import KINDS, custom_resource_definition
+from fairlead.controllers.__main__ import parser
 
 ROOT = Path(__file__).parents[2]
 FAIRLEAD = ROOT / "charts" / "fairlead"
@@ -106,12 +107,25 @@ def test_the_chart_carries_the_generated_crds() -> None:
     }
 
 
-def test_no_role_has_a_wildcard_or_reads_secrets() -> None:
-    for role in render(FAIRLEAD):
-        if role["kind"] in ("Role", "ClusterRole"):
-            for rule in role["rules"]:
-                assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
-                assert "secrets" not in rule["resources"]
+@pytest.mark.parametrize(("annotations", "verbs"), [("true", [["get"]]), ("false", [])])
+def test_no_role_has_a_wildcard_and_secrets_are_at_most_got_by_name(annotations: str, verbs: list[list[str]]) -> None:
+    roles = [
+        o for o in render(FAIRLEAD, f"storage.secretAnnotations={annotations}") if o["kind"] in ("Role", "ClusterRole")
+    ]
+    rules = [rule for role in roles for rule in role["rules"]]
+    for rule in rules:
+        assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+    assert [rule["verbs"] for rule in rules if "secrets" in rule["resources"]] == verbs
+
+
+def test_the_operator_is_told_of_the_cache_and_of_the_configuration() -> None:
+    objects = render(FAIRLEAD, "storage.cache.hostPath=/var/lib/models", "config.namespace=ks")
+    arguments = find(objects, "Deployment", "fairlead-operator")["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert {"--model-cache=hostPath:/var/lib/models", "--model-cache-limit=20Gi", "--config-namespace=ks"} <= {
+        *arguments
+    }
+    assert find(objects, "Role", "fairlead-operator-config")["metadata"]["namespace"] == "ks"
+    parser().parse_args(arguments)
 
 
 def test_every_container_is_unprivileged_with_a_read_only_root_file_system() -> None:
