@@ -190,7 +190,8 @@ def test_a_transformer_calls_its_predictor_through_the_gateway_if_there_is_one()
 
 
 def test_an_explainer_gets_kserves_arguments_too() -> None:
-    obj = isvc(explainer={"containers": [{"image": "e"}]})
+    obj = isvc()
+    obj["spec"]["explainer"] = {"containers": [{"image": "e"}]}
     args = rendered(obj, "explainer")["containers"][0]["args"]
     assert args == ["--model_name", "iris", "--predictor_host", "iris-predictor.team", "--http_port", "8080"]
 
