@@ -44,7 +44,7 @@ class Fairlead:
 
     def __init__(self, target: float, minimum: int, maximum: int) -> None:
         self.policy = Policy(target=target, min_replicas=minimum, max_replicas=maximum)
-        self.state = initial_state(0.0, max(minimum, 0), self.policy)
+        self.state = initial_state(0.0, max(minimum, 0))
 
     def wanted(self, now: float, seen: Observation) -> int:
         decision, self.state = decide(now, seen, self.policy, self.state)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairlead.autoscaling import (
@@ -21,6 +21,7 @@ from fairlead.autoscaling import (
     decide,
     initial_state,
 )
+from fairlead.autoscaling.state import LONGEST_TICK
 
 TICK = 2.0
 
@@ -30,7 +31,7 @@ class TimeLine:
 
     def __init__(self, policy: Policy, replicas: int) -> None:
         self.policy, self.now = policy, 1000.0
-        self.state: State = initial_state(self.now, replicas, policy)
+        self.state: State = initial_state(self.now, replicas)
         self.peak = replicas
 
     def see(self, seconds: float, **seen: float) -> Decision:
@@ -110,6 +111,14 @@ def test_a_wake_up_that_fails_pauses_and_tries_again_later() -> None:
     assert line.see(12, waiting=1, ready=0).desired == 1
 
 
+def test_a_replica_that_came_up_is_the_end_of_failed_wake_ups() -> None:
+    line = TimeLine(FROM_ZERO, replicas=0)
+    line.see(124, waiting=1, ready=0, starting=1)
+    line.see(70, waiting=1, ready=0, starting=1)
+    line.see(TICK, ready=1)
+    assert line.state.failures == 0
+
+
 def test_waiting_for_a_node_does_not_time_the_wake_up_out() -> None:
     line = TimeLine(FROM_ZERO, replicas=0)
     line.see(TICK, waiting=1)
@@ -141,10 +150,116 @@ def test_an_operator_that_restarts_never_scales_down_on_lost_history() -> None:
 
 def test_a_clock_that_goes_back_changes_nothing() -> None:
     policy = Policy(target=10)
-    state = initial_state(1000, 2, policy)
-    for now in (1002.0, 1004.0, 500.0, 1006.0):
+    state = initial_state(1000, 2)
+    for now in (1002.0, 1004.0, 500.0, 502.0, 504.0):
         decision, state = decide(now, Observation(running=15, arrivals=15, completions=15, ready=2), policy, state)
         assert decision.desired == 2
+    assert state.now == 1008.0
+
+
+def test_a_process_that_was_stopped_for_an_hour_does_not_scale_down_by_the_one_moment_that_it_sees_then() -> None:
+    line = TimeLine(Policy(target=10, min_replicas=0), replicas=8)
+    line.see(200, running=80, arrivals=80, completions=80)
+    line.now += 3600
+    assert line.see(TICK).desired == 8
+    assert line.see(40).desired > 0
+    assert line.see(200).desired == 0
+
+
+def test_what_a_silent_gateway_may_have_counts_until_it_speaks_again() -> None:
+    line = TimeLine(Policy(target=10, min_replicas=0), replicas=1)
+    line.see(120, running=40, arrivals=40, completions=40)
+    line.see(600, running=20, arrivals=20, completions=20, complete=False)
+    assert line.see(TICK, running=20, arrivals=20, completions=20, complete=False).desired == 4
+    assert line.see(10, running=20, arrivals=20, completions=20).desired == 4
+    assert line.see(60, running=20, arrivals=20, completions=20).desired == 2
+
+
+def test_while_a_gateway_is_silent_it_grows_and_says_why_it_does_not_shrink() -> None:
+    line = TimeLine(Policy(target=10), replicas=1)
+    line.see(60, running=40, arrivals=40, completions=40)
+    line.see(20, running=20, arrivals=20, completions=20)
+    silent = line.see(120, running=1, arrivals=20, completions=20, complete=False)
+    assert silent.desired == 4
+    assert "heard" in silent.reason
+    assert line.see(60, running=80, arrivals=80, completions=80, complete=False).desired == 8
+
+
+def test_a_burst_that_was_held_and_is_thrown_at_one_replica_starts_no_others() -> None:
+    # Without a limit of its own a replica is given all 500 at once; it has done them two seconds later.
+    line = TimeLine(FROM_ZERO, replicas=0)
+    line.see(10, waiting=500, ready=0, starting=1)
+    line.see(TICK, running=500, ready=1)
+    line.see(TICK, running=200, completions=150, ready=1)
+    line.see(TICK, running=0, completions=100, ready=1)
+    line.see(30)
+    assert line.peak == 1
+
+
+def test_long_requests_that_were_held_do_get_their_replicas() -> None:
+    line = TimeLine(FROM_ZERO, replicas=0)
+    line.see(10, waiting=500, ready=0, starting=1)
+    assert line.see(20, running=500, ready=1).desired >= 7
+
+
+@settings(deadline=None, max_examples=60)
+@given(rate=st.integers(5, 500), seconds=st.sampled_from([0.02, 0.1, 0.5]), start=st.integers(2, 30))
+def test_a_queue_that_builds_during_a_start_asks_for_one_replica_more_than_the_steady_load_at_most(
+    rate: int, seconds: float, start: int
+) -> None:
+    # Replicas that work on ten at a time, as containerConcurrency has it; the gateway queues the rest.
+    line = TimeLine(Policy(target=7, min_replicas=0, max_replicas=100), replicas=0)
+    steady = -(-rate * seconds // 7)
+    waiting, ready, pending = 0.0, 0, list[float]()
+    for _ in range(120):
+        ready, pending = ready + sum(at <= line.now for at in pending), [at for at in pending if at > line.now]
+        done = min(ready * 10 * TICK / seconds, waiting + rate * TICK)
+        waiting += rate * TICK - done
+        running = done * seconds / TICK
+        decision = line.see(
+            TICK,
+            running=running,
+            waiting=waiting,
+            arrivals=rate,
+            completions=done / TICK,
+            ready=ready,
+            starting=len(pending),
+        )
+        more = decision.desired - ready - len(pending)
+        pending += [line.now + start] * more
+        ready += min(0, more)
+    assert line.peak <= max(steady + 1, 1.1 * steady)
+    assert waiting == 0
+
+
+def test_a_spare_is_kept_beyond_what_demand_needs_and_is_no_demand_itself() -> None:
+    line = TimeLine(Policy(target=10, min_replicas=0, max_replicas=5, warm_replicas=1), replicas=0)
+    first = line.see(TICK)
+    assert first.desired == 1
+    assert line.see(200, ready=1).desired == 1
+    busy = line.see(120, running=25, arrivals=10, completions=10)
+    assert busy.desired == 4
+    assert "spare" in busy.reason
+    assert line.see(120, running=60, arrivals=10, completions=10).desired == 5
+    assert line.see(300).desired == 1
+
+
+def test_a_model_that_never_starts_is_tried_ever_more_rarely() -> None:
+    line = TimeLine(FROM_ZERO, replicas=0)
+    started = 0
+    for _ in range(int(4 * 3600 / TICK)):
+        before = line.state.desired
+        line.see(TICK, waiting=1, ready=0, starting=before)
+        started += line.state.desired > before
+    # Two minutes each, and pauses of 1, 2, 4, 8 and then 10 minutes.
+    assert started == 23
+
+
+def test_its_own_metric_scales_by_the_sum_over_the_replicas() -> None:
+    line = TimeLine(Policy(metric=Metric.CUSTOM, custom="queue_length", target=5), replicas=1)
+    decision = line.see(120, running=1, custom=18)
+    assert decision.desired == 4
+    assert "18.00 queue_length" in decision.reason
 
 
 def test_rps_scales_on_arrivals() -> None:
@@ -189,25 +304,71 @@ observations = st.builds(
 )
 
 
-@given(st.lists(observations, min_size=1, max_size=60), st.integers(0, 3), st.integers(0, 10))
-def test_it_always_stays_within_the_bounds_that_were_asked_for(seen: list[Observation], low: int, extra: int) -> None:
-    policy = Policy(min_replicas=low, max_replicas=low + extra)
-    now, state = 0.0, initial_state(0.0, low, policy)
-    for observation in seen:
-        now += TICK
+steps = st.lists(st.tuples(observations, st.floats(-1e4, 1e4)), min_size=1, max_size=60)
+"""What is seen, and by how much the clock moves until then."""
+
+
+@settings(deadline=None, max_examples=100)
+@given(steps, st.integers(0, 3), st.integers(0, 10), st.integers(0, 3))
+def test_it_always_stays_within_the_bounds_that_were_asked_for(
+    seen: list[tuple[Observation, float]], low: int, extra: int, warm: int
+) -> None:
+    policy = Policy(min_replicas=low, max_replicas=low + extra, warm_replicas=warm)
+    now, state = 0.0, initial_state(0.0, low)
+    for observation, passed in seen:
+        now += passed
         decision, state = decide(now, observation, policy, state)
         assert low <= decision.desired
         assert not policy.max_replicas or decision.desired <= policy.max_replicas
         assert decision.reason
 
 
-@given(st.lists(observations, min_size=1, max_size=60))
-def test_never_to_zero_while_anything_asks(seen: list[Observation]) -> None:
+@settings(deadline=None, max_examples=100)
+@given(steps)
+def test_never_to_zero_while_anything_asks(seen: list[tuple[Observation, float]]) -> None:
     policy = Policy(min_replicas=0)
-    now, state = 0.0, initial_state(0.0, 1, policy)
-    for observation in seen:
-        now += TICK
+    now, state = 0.0, initial_state(0.0, 1)
+    for observation, passed in seen:
+        now += passed
         before = state.desired
         decision, state = decide(now, observation, policy, state)
         if before > 0 and not observation.idle and state.paused_until is None:
             assert decision.desired > 0
+
+
+@settings(deadline=None, max_examples=100)
+@given(steps)
+def test_nothing_shrinks_while_a_gateway_is_silent(seen: list[tuple[Observation, float]]) -> None:
+    policy = Policy(min_replicas=0)
+    now, state = 0.0, initial_state(0.0, 3)
+    for observation, passed in seen:
+        now += passed
+        before = state.desired
+        decision, state = decide(now, observation._replace(complete=False), policy, state)
+        assert decision.desired >= before
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(1, 50), st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20))
+def test_no_jump_of_the_clock_replaces_a_window_that_was_seen(replicas: int, jumps: list[float]) -> None:
+    # Twenty ticks stand for 200 s at the most, and without a jump of that kind for much less.
+    policy = Policy(min_replicas=0)
+    now, state = 0.0, initial_state(0.0, replicas)
+    for count, jump in enumerate(jumps, 1):
+        now += jump
+        decision, state = decide(now, Observation(ready=replicas), policy, state)
+        if count * LONGEST_TICK < policy.scale_to_zero_delay:
+            assert decision.desired == replicas
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(2, 50), st.lists(observations.map(lambda seen: seen._replace(scheduling=False)), max_size=25))
+def test_an_operator_that_restarts_scales_down_nothing_before_a_stable_window(
+    replicas: int, seen: list[Observation]
+) -> None:
+    policy = Policy(min_replicas=0)
+    now, state = 0.0, initial_state(0.0, replicas)
+    for observation in seen:
+        now += TICK
+        decision, state = decide(now, observation, policy, state)
+        assert decision.desired >= replicas

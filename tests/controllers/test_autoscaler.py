@@ -222,4 +222,11 @@ def test_rates_come_from_each_gateways_own_counters_and_survive_its_restart() ->
         "b": Reading(2.0, {WORKLOAD: Counts(requests=6)}),  # begun anew
         "c": Reading(2.0, {WORKLOAD: Counts(in_flight=1, requests=70)}),  # new: no rate yet
     }
-    assert traffic(before, now, WORKLOAD) == (3.0, 3.0, 13.0, 5.0)
+    # Two that are held have arrived too, and will be counted among the requests when they are let go.
+    assert traffic(before, now, WORKLOAD) == (3.0, 3.0, 14.0, 5.0)
+
+
+def test_requests_that_are_let_go_do_not_arrive_a_second_time() -> None:
+    before = {"a": Reading(0.0, {WORKLOAD: Counts(in_flight=500, held=500, requests=7)})}
+    now = {"a": Reading(1.0, {WORKLOAD: Counts(in_flight=500, requests=507)})}
+    assert traffic(before, now, WORKLOAD).arrivals == 0.0

@@ -1,11 +1,12 @@
-"""The decision: how many replicas now, in which mode, and why. Pure: `(now, observation, policy, state) -> (decision, state)`.
+"""The decision: how many replicas now, in which mode, and why. Pure: `(clock, observation, policy, state) -> (decision, state)`.
 
 After Knative Serving's pkg/autoscaler/scaling/autoscaler.go, with these differences:
 
 - replicas on their way count as capacity, so a burst is answered once and not again at each tick until they are ready;
 - requests that wait count as work, not as concurrency (see `demand`);
 - scaling to zero has a delay of its own, counted from the last sign of life;
-- waking from zero is a lease: it lasts until a replica is ready or the wake-up has failed, whether or not the client stays.
+- waking from zero is a lease: it lasts until a replica is ready or the wake-up has failed, whether or not the client stays;
+- only time that was observed counts (see `Memory.at`), so neither a restart, nor a silent gateway, nor a clock that jumps scales down.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from enum import StrEnum
 from math import ceil, floor
 
 from fairlead.autoscaling.behavior import Change, limited, within_tolerance
-from fairlead.autoscaling.demand import Observation, Sample, average, demand, service_time
+from fairlead.autoscaling.demand import Observation, average
 from fairlead.autoscaling.policy import Policy
+from fairlead.autoscaling.state import State, observed, recent
 
 
 class Mode(StrEnum):
@@ -26,29 +28,16 @@ class Mode(StrEnum):
     ACTIVATING = "Activating"
     """From zero: the first replica is on its way."""
     IDLE = "Idle"
-    """At zero, and nothing asks."""
+    """At zero, or at its warm replicas, and nothing asks."""
     PAUSED = "Paused"
     """A wake-up failed; the next one waits."""
 
 
-RETRY_AFTER_FAILED_ACTIVATION = 60.0
-"""Seconds between a wake-up that failed and the next one, so that a model that can never start does not thrash."""
+FIRST_PAUSE, LONGEST_PAUSE = 60.0, 600.0
+"""Seconds between a wake-up that failed and the next one. Each failure in a row doubles it: a model that can never start does not thrash."""
 
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """What must be remembered from one tick to the next. `changes`: desired replicas over time, oldest first."""
-
-    desired: int
-    samples: tuple[Sample, ...] = ()
-    recommended: tuple[Change, ...] = ()
-    changes: tuple[Change, ...] = ()
-    seconds_per_request: float | None = None
-    first_ready: float | None = None
-    panic_since: float | None = None
-    last_active: float | None = None
-    activating_since: float | None = None
-    paused_until: float | None = None
+ROUNDING = 1e-6
+"""Of a replica: 0.7 * 50 / 7 is 5, whatever floating point says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,161 +51,128 @@ class Decision:
     reason: str
 
 
-def initial_state(now: float, replicas: int, policy: Policy) -> State:
-    """The state of an autoscaler that has just started: in panic at the current scale, since its history is lost.
-
-    So a restart never scales down before a stable window has been seen.
-    """
-    started = State(desired=replicas, last_active=now, changes=(Change(now, replicas),))
-    return replace(started, panic_since=now) if replicas > 1 else started
-
-
-def decide(now: float, seen: Observation, policy: Policy, state: State) -> tuple[Decision, State]:
-    """One tick. Pass the returned state to the next; `now` is any clock in seconds that never goes back."""
-    now = max([now, *(sample.at for sample in state.samples[-1:])])
-    state = _remember(now, seen, policy, state)
+def decide(clock: float, seen: Observation, policy: Policy, state: State) -> tuple[Decision, State]:
+    """One tick. Pass the returned state to the next; `clock` is any clock in seconds."""
+    state = observed(clock, seen, policy, state)
     if state.desired == 0 or state.activating_since is not None:
-        return _from_zero(now, seen, policy, state)
-    return _running(now, seen, policy, state)
-
-
-def _remember(now: float, seen: Observation, policy: Policy, state: State) -> State:
-    known = service_time(state.seconds_per_request, seen)
-    first_ready = now if state.first_ready is None and seen.ready else state.first_ready
-    seconds = known if known is not None or first_ready is None else now - first_ready
-    samples = tuple(s for s in state.samples if s.at > now - policy.stable_window)
-    return replace(
-        state,
-        seconds_per_request=known,
-        first_ready=first_ready,
-        samples=(*samples, Sample(now, demand(seen, policy, seconds))),
-        last_active=state.last_active if seen.idle and state.last_active is not None else now,
-    )
+        return _from_zero(seen, policy, state)
+    return _running(seen, policy, state)
 
 
 # --- from zero --------------------------------------------------------------------------------------------------
 
 
-def _from_zero(now: float, seen: Observation, policy: Policy, state: State) -> tuple[Decision, State]:
+def _from_zero(seen: Observation, policy: Policy, state: State) -> tuple[Decision, State]:
     value = state.samples[-1].value
     if state.activating_since is None:
-        return _at_zero(now, seen, policy, state, value)
+        return _at_zero(seen, policy, state, value)
     if seen.ready:
         # The burst that woke it has been held, not carried: its samples would read as concurrency.
-        awake = replace(state, activating_since=None, samples=state.samples[-1:], last_active=now)
-        return _running(now, seen, policy, awake)
+        awake = replace(state, activating_since=None, failures=0, samples=state.samples[-1:], last_active=state.now)
+        return _running(seen, policy, awake)
     if seen.scheduling:
         # A node may take minutes to come; the clock of the wake-up runs only while a replica could start.
-        waiting = replace(state, activating_since=now)
+        waiting = replace(state, activating_since=state.now)
         return Decision(state.desired, Mode.ACTIVATING, value, policy.target, "its pods wait for a node"), waiting
-    waited = now - state.activating_since
-    if waited >= policy.activation_timeout and policy.min_replicas == 0:
-        reason = f"no replica was ready {waited:.0f} s after the wake-up; the next try is in {RETRY_AFTER_FAILED_ACTIVATION:.0f} s"
-        failed = replace(state, activating_since=None, paused_until=now + RETRY_AFTER_FAILED_ACTIVATION)
-        return _settle(now, failed, 0, Mode.PAUSED, value, policy, reason)
+    waited = state.now - state.activating_since
+    if waited >= policy.activation_timeout and policy.least == 0 and seen.complete:
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**state.failures)
+        failed = replace(
+            state, activating_since=None, paused_until=state.now + pause, failures=min(state.failures + 1, 8)
+        )
+        reason = f"no replica was ready {waited:.0f} s after the wake-up; the next try is in {pause:.0f} s"
+        return _settle(failed, 0, Mode.PAUSED, value, policy, reason)
     reason = f"the first replica has been starting for {waited:.0f} s"
     return Decision(state.desired, Mode.ACTIVATING, value, policy.target, reason), state
 
 
-def _at_zero(now: float, seen: Observation, policy: Policy, state: State, value: float) -> tuple[Decision, State]:
-    if seen.idle and policy.min_replicas == 0:
-        return Decision(0, Mode.IDLE, value, policy.target, "nothing asks for it"), replace(state, paused_until=None)
-    if state.paused_until is not None and now < state.paused_until:
-        reason = f"the last wake-up failed; the next try is in {state.paused_until - now:.0f} s"
+def _at_zero(seen: Observation, policy: Policy, state: State, value: float) -> tuple[Decision, State]:
+    if seen.idle and policy.least == 0:
+        return Decision(0, Mode.IDLE, value, policy.target, "nothing asks for it"), state
+    if state.paused_until is not None and state.now < state.paused_until and policy.least == 0:
+        reason = f"the last wake-up failed; the next try is in {state.paused_until - state.now:.0f} s"
         return Decision(0, Mode.PAUSED, value, policy.target, reason), state
-    woken = replace(state, activating_since=now, paused_until=None)
+    woken = replace(state, activating_since=state.now, paused_until=None)
     wanted = policy.bounded(max(1, _replicas(value, policy)))
     reason = f"{seen.waiting:g} requests wait for it" if seen.waiting else "it is asked for"
-    return _settle(now, woken, wanted, Mode.ACTIVATING, value, policy, reason)
+    if seen.idle:
+        reason = f"{policy.least} replicas are to be there"
+    return _settle(woken, wanted, Mode.ACTIVATING, value, policy, reason)
 
 
 # --- from one to many -------------------------------------------------------------------------------------------
 
 
-def _running(now: float, seen: Observation, policy: Policy, state: State) -> tuple[Decision, State]:
-    stable = average(state.samples, now, policy.stable_window)
-    panic = average(state.samples, now, policy.panic_window)
+def _running(seen: Observation, policy: Policy, state: State) -> tuple[Decision, State]:
+    stable = average(state.samples, state.now, policy.stable_window)
+    panic = average(state.samples, state.now, policy.panic_window)
     # Worked example: target 70, 2 ready, 1 on its way, panic average 500: ceil(500/70) = 8 wanted against 3, so 8/3 >= 2: panic.
     capacity = max(1, seen.ready + seen.starting)
     ceiling = ceil(policy.max_scale_up_rate * capacity)
     floor_ = floor(max(1, seen.ready) / policy.max_scale_down_rate)
-    by_stable = min(max(_replicas(stable, policy), floor_), ceiling)
-    by_panic = min(max(_replicas(panic, policy), floor_), ceiling)
+    by_stable = min(max(_replicas(stable, policy) + policy.warm_replicas, floor_), ceiling)
+    by_panic = min(max(_replicas(panic, policy) + policy.warm_replicas, floor_), ceiling)
 
-    over = _replicas(panic, policy) / capacity >= policy.panic_threshold
-    state = _panic(now, policy, state, over=over)
+    state = _panic(policy, state, over=_replicas(panic, policy) / capacity >= policy.panic_threshold)
     if state.panic_since is not None:
-        wanted = max(by_stable, by_panic, state.desired)
-        mode, value = Mode.PANIC, panic
+        wanted, mode, value, window = max(by_stable, by_panic, state.desired), Mode.PANIC, panic, policy.panic_window
     else:
-        wanted = _delayed(now, policy, state, by_stable)
-        mode, value = Mode.STABLE, stable
-    state = replace(state, recommended=_recent(now, policy, (*state.recommended, Change(now, by_stable))))
+        wanted, mode, value, window = _delayed(policy, state, by_stable), Mode.STABLE, stable, policy.stable_window
+    recommended = (*state.recommended, Change(state.now, by_stable))
+    state = replace(state, recommended=recent(state.now, policy, recommended))
+    reason = f"{value:.2f} {policy.unit} over {window:g} s at {policy.target:g} a replica"
+    if policy.warm_replicas:
+        reason += f" and {policy.warm_replicas} to spare"
 
-    reason = (
-        f"{value:.2f} {policy.metric} over {policy.panic_window if mode is Mode.PANIC else policy.stable_window:g} s"
-    )
-    reason += f" at {policy.target:g} a replica"
-    wanted = _not_yet_zero(now, policy, state, wanted)
-    bounded = policy.bounded(wanted)
-    if bounded != wanted:
-        reason += f"; {wanted} is outside {policy.min_replicas}..{policy.max_replicas or 'unlimited'}"
-    if within_tolerance(state.desired, bounded, policy.behavior):
+    wanted = policy.bounded(_not_yet_zero(policy, state, unbounded := wanted))
+    if wanted != unbounded:
+        reason += f"; {unbounded} is outside {policy.least}..{policy.max_replicas or 'unlimited'}"
+    if wanted < state.desired and not seen.complete:
+        reason += f"; {wanted} would do, but not everything that could ask for it has been heard"
         return Decision(state.desired, mode, value, policy.target, reason), state
-    speed = limited(now, state.desired, bounded, policy.behavior, state.changes)
-    if speed != bounded:
-        reason += f"; behavior allows {speed} of {bounded} now"
-    if speed == 0:
+    if within_tolerance(state.desired, wanted, policy.behavior):
+        return Decision(state.desired, mode, value, policy.target, reason), state
+    allowed = limited(state.now, state.desired, wanted, policy.behavior, state.changes)
+    if allowed != wanted:
+        reason += f"; behavior allows {allowed} of {wanted} now"
+    if allowed == 0:
         mode, reason = Mode.IDLE, f"nothing asked for it in the last {policy.scale_to_zero_delay:g} s"
-    return _settle(now, state, speed, mode, value, policy, reason)
+    return _settle(state, allowed, mode, value, policy, reason)
 
 
 def _replicas(value: float, policy: Policy) -> int:
-    return ceil(value / policy.target)
+    return ceil(value / policy.target - ROUNDING)
 
 
-def _panic(now: float, policy: Policy, state: State, *, over: bool) -> State:
+def _panic(policy: Policy, state: State, *, over: bool) -> State:
     """Enter panic, refresh it while it lasts, leave it after a stable window without."""
     if over:
-        return replace(state, panic_since=now)
-    if state.panic_since is not None and now - state.panic_since > policy.stable_window:
+        return replace(state, panic_since=state.now)
+    if state.panic_since is not None and state.now - state.panic_since > policy.stable_window:
         return replace(state, panic_since=None)
     return state
 
 
-def _delayed(now: float, policy: Policy, state: State, wanted: int) -> int:
+def _delayed(policy: Policy, state: State, wanted: int) -> int:
     """The most cautious recommendation of the delay: the highest for a way down, the lowest for a way up."""
     if wanted < state.desired:
-        delay = max(policy.scale_down_delay, policy.behavior.down.stabilization)
-        return min(state.desired, max([wanted, *(c.desired for c in state.recommended if c.at > now - delay)]))
-    delay = policy.behavior.up.stabilization
-    return max(state.desired, min([wanted, *(c.desired for c in state.recommended if c.at > now - delay)]))
+        since = state.now - max(policy.scale_down_delay, policy.behavior.down.stabilization)
+        return min(state.desired, max([wanted, *(c.desired for c in state.recommended if c.at > since)]))
+    since = state.now - policy.behavior.up.stabilization
+    return max(state.desired, min([wanted, *(c.desired for c in state.recommended if c.at > since)]))
 
 
-def _not_yet_zero(now: float, policy: Policy, state: State, wanted: int) -> int:
+def _not_yet_zero(policy: Policy, state: State, wanted: int) -> int:
     """Keep one replica until the service has been without a sign of life for `scale_to_zero_delay`."""
-    quiet = now - (state.last_active if state.last_active is not None else now)
+    quiet = state.now - state.last_active
     return max(wanted, 1) if quiet < policy.scale_to_zero_delay else wanted
 
 
-# --- bookkeeping ------------------------------------------------------------------------------------------------
-
-
 def _settle(
-    now: float, state: State, desired: int, mode: Mode, value: float, policy: Policy, reason: str
+    state: State, desired: int, mode: Mode, value: float, policy: Policy, reason: str
 ) -> tuple[Decision, State]:
     decision = Decision(desired, mode, value, policy.target, reason)
     if desired == state.desired:
         return decision, state
-    return decision, replace(
-        state, desired=desired, changes=_recent(now, policy, (*state.changes, Change(now, desired)))
-    )
-
-
-def _recent(now: float, policy: Policy, changes: tuple[Change, ...]) -> tuple[Change, ...]:
-    """The changes that some delay or limit may still ask for, and the one before them."""
-    rules = (policy.behavior.up, policy.behavior.down)
-    periods = [limit.period for rule in rules for limit in rule.limits]
-    reach = max([policy.scale_down_delay, *(rule.stabilization for rule in rules), *periods])
-    cut = sum(1 for change in changes if change.at <= now - reach)
-    return changes[max(0, cut - 1) :]
+    changes = recent(state.now, policy, (*state.changes, Change(state.now, desired)))
+    return decision, replace(state, desired=desired, changes=changes)

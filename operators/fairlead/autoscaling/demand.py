@@ -2,8 +2,12 @@
 
 Knative counts every request in flight as concurrency. While replicas start, requests pile up at the gateway and look like
 concurrency too, so that a burst of short requests starts many pods for nothing (knative/serving#4344, #13284). Here a
-request that waits is *work*: its service time, to be done within `drain_seconds`. 500 requests of 10 ms that wait
+request that waits is *work*: its service time, to be done within the drain time. 500 requests of 10 ms that wait
 are 5 s of work: over 6 s, less than one request in flight.
+
+While requests wait, replicas run full, and what runs says how many there are and not how many are needed. What is asked for is then known by
+Little's law: arrivals a second times seconds a request. And the margin that a target leaves (30 % of a replica) is there for just such a backlog: only
+what it does not drain in time asks for more replicas.
 """
 
 from __future__ import annotations
@@ -11,15 +15,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from fairlead.autoscaling.policy import Metric, Policy
+from fairlead.autoscaling.policy import UTILIZATION, Metric, Policy
 
 
 class Observation(NamedTuple):
     """One tick of one revision, summed over the gateways.
 
-    `running`: requests at replicas (mean over the tick). `waiting`: held or queued at gateways. `arrivals`, `completions`:
-    a second. `ready`: replicas that answer; `starting`: replicas on their way. `scheduling`: all that start still wait for
-    a node. `custom`: the model servers' own metric, summed, or None.
+    `running`: requests at replicas. `waiting`: held or queued at gateways. `arrivals`, `completions`: a second. `ready`: replicas that
+    answer; `starting`: replicas on their way. `scheduling`: all that start still wait for a node. `custom`: the model servers' own metric,
+    summed over them. `complete`: whether all who could know of demand have said so; otherwise what they said is the least there is.
     """
 
     running: float = 0.0
@@ -29,11 +33,12 @@ class Observation(NamedTuple):
     ready: int = 0
     starting: int = 0
     scheduling: bool = False
-    custom: float | None = None
+    custom: float = 0.0
+    complete: bool = True
 
     @property
     def idle(self) -> bool:
-        return self.running == 0 and self.waiting == 0 and self.arrivals == 0 and not self.custom
+        return self.running == 0 and self.waiting == 0 and self.arrivals == 0 and self.custom == 0
 
 
 class Sample(NamedTuple):
@@ -45,6 +50,13 @@ class Sample(NamedTuple):
 
 SERVICE_TIME_WEIGHT = 0.3
 """Of a new observation in the moving average: half of the history is forgotten after two ticks."""
+LONGEST_REQUEST = 3600.0
+"""Seconds; a rate next to nothing is no rate."""
+STARTS_PER_DRAIN, NOTICE = 5.0, 10.0
+"""A backlog may take five times as long to drain as a replica takes to start, and the time to notice both: sooner, most of it is gone before the help is there.
+
+What waits has gathered for about two starts (the first replica's, then the others') and some ticks; the margin, 0.3 of a replica for 0.7 that are asked for, drains
+that in 5 starts. So a queue that a start has made is worked off by the replicas that the steady load needs, and no more are started."""
 
 
 def service_time(known: float | None, seen: Observation) -> float | None:
@@ -54,31 +66,72 @@ def service_time(known: float | None, seen: Observation) -> float | None:
     """
     if seen.completions <= 0 or seen.ready == 0:
         return known
-    measured = seen.running / seen.completions
+    measured = min(LONGEST_REQUEST, seen.running / seen.completions)
     return measured if known is None else known + SERVICE_TIME_WEIGHT * (measured - known)
 
 
-def demand(seen: Observation, policy: Policy, seconds_per_request: float | None) -> float:
-    """What the replicas are asked to carry, in units of the policy's metric.
+def let_go(before: float, waited: float, seen: Observation, seconds: float) -> float:
+    """How many of the requests at replicas are a backlog that was let go and is being worked off: each completed one is counted off.
 
-    `seconds_per_request` is the service time, or as long as nothing has been answered the time that replicas have been at
-    it, which is its lower bound; None while no replica has been ready.
+    `before`: how many there were `seconds` ago, when `waited` requests waited.
     """
+    if not seen.ready:
+        return 0.0
+    released = max(0.0, waited - seen.waiting)
+    return min(seen.running, max(0.0, before + released - seen.completions * seconds))
+
+
+class Known(NamedTuple):
+    """What earlier ticks have taught, beside the observation.
+
+    `backlog`: requests at replicas that had waited. `queued`: requests waited at this tick or the one before, so replicas run full.
+    `seconds_per_request`: the service time, at least as long as replicas have been at it without completing anything; None if no replica has ever
+    been ready. `seconds_to_start`: what a start takes; 0 if none has been seen.
+    """
+
+    backlog: float = 0.0
+    queued: bool = False
+    seconds_per_request: float | None = None
+    seconds_to_start: float = 0.0
+
+
+def demand(seen: Observation, policy: Policy, known: Known) -> float:
+    """What the replicas are asked to carry, in units of the policy's metric."""
     match policy.metric:
         case Metric.RPS:
-            return seen.arrivals + seen.waiting / policy.drain_seconds
+            drain = _drain_seconds(policy, known.seconds_to_start)
+            return max(seen.arrivals, UTILIZATION * (seen.arrivals + seen.waiting / drain))
         case Metric.CUSTOM:
-            return seen.custom or 0.0
+            return seen.custom
         case Metric.CONCURRENCY:
-            return seen.running + _work(seen, policy, seconds_per_request)
+            return _concurrency(seen, policy, known)
 
 
-def _work(seen: Observation, policy: Policy, seconds_per_request: float | None) -> float:
-    """The concurrency that gets the waiting requests done within `drain_seconds`, and never more than they are."""
-    if seconds_per_request is not None:
-        return min(seen.waiting, seen.waiting * seconds_per_request / policy.drain_seconds)
-    # No replica has ever been ready, so nobody knows how long a request takes: one replica is the bet.
-    return min(seen.waiting, policy.target)
+def _concurrency(seen: Observation, policy: Policy, known: Known) -> float:
+    """The requests in flight to plan for; never more than there are, running and waiting.
+
+    Worked example: 350 arrivals/s of 0.1 s, 3,500 waiting after a start of 10 s, 4 replicas full with 10 each: 35 are offered; the margin
+    carries 0.7 * (35 + 350 s of work / 60 s) = 29. So 35: at a target of 7 a replica 5 replicas, where 350 s of work over 6 s would ask for 13.
+    """
+    backlog = known.backlog + seen.waiting
+    if backlog == 0 and not known.queued:
+        return seen.running
+    asked = seen.running + seen.waiting
+    if known.seconds_per_request is None:
+        return asked - max(
+            0.0, backlog - policy.target
+        )  # nobody knows how long a request takes: one replica is the bet
+    steady = seen.arrivals * known.seconds_per_request if known.queued else asked - backlog
+    full = min(seen.running, seen.ready * policy.target / UTILIZATION)
+    work = backlog * known.seconds_per_request / _drain_seconds(policy, known.seconds_to_start)
+    return min(asked, max(steady, UTILIZATION * max(full, steady + work)))
+
+
+def _drain_seconds(policy: Policy, seconds_to_start: float) -> float:
+    """In what time a backlog is to be worked off; not longer than a request would wait for a wake-up."""
+    if seconds_to_start == 0:
+        return policy.drain_seconds
+    return max(policy.drain_seconds, min(policy.activation_timeout, NOTICE + STARTS_PER_DRAIN * seconds_to_start))
 
 
 def average(samples: Iterable[Sample], now: float, window: float) -> float:

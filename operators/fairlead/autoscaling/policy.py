@@ -27,13 +27,16 @@ class Metric(StrEnum):
 class Policy:
     """What a revision's owner asked for. Times are seconds, `target` is per replica with utilization applied.
 
-    `max_replicas` 0 means no limit. `drain_seconds` is ours: requests that wait are work to be done within it.
+    `max_replicas` 0 means no limit. `drain_seconds` is ours: requests that wait are work to be done within it. `warm_replicas` are kept
+    beyond what demand needs. `custom` names the metric where it is one of the model servers' own.
     """
 
     metric: Metric = Metric.CONCURRENCY
+    custom: str = ""
     target: float = DEFAULT_CONCURRENCY * UTILIZATION
     min_replicas: int = 1
     max_replicas: int = 0
+    warm_replicas: int = 0
     stable_window: float = 60.0
     panic_window: float = 6.0
     panic_threshold: float = 2.0
@@ -48,17 +51,29 @@ class Policy:
     def __post_init__(self) -> None:
         if self.target <= 0:
             raise ValueError(f"target: {self.target} per replica: it must be above 0")
-        if self.min_replicas < 0 or (self.max_replicas and self.min_replicas > self.max_replicas):
+        if self.min_replicas < 0 or self.warm_replicas < 0:
+            raise ValueError(f"{min(self.min_replicas, self.warm_replicas)} replicas: there cannot be less than none")
+        if self.max_replicas and self.min_replicas > self.max_replicas:
             raise ValueError(f"minReplicas {self.min_replicas} and maxReplicas {self.max_replicas} leave no choice")
         if self.panic_window > self.stable_window:
             raise ValueError(
                 f"panic window {self.panic_window} s is longer than the stable window {self.stable_window} s"
             )
 
+    @property
+    def unit(self) -> str:
+        """What a value is counted in, for people."""
+        return self.custom or str(self.metric)
+
+    @property
+    def least(self) -> int:
+        """Fewest replicas, the warm ones among them."""
+        return max(self.min_replicas, min(self.warm_replicas, self.max_replicas or self.warm_replicas))
+
     def bounded(self, replicas: int) -> int:
-        """`replicas` within [min_replicas, max_replicas]."""
+        """`replicas` within [least, max_replicas]."""
         upper = self.max_replicas or replicas
-        return max(self.min_replicas, min(replicas, upper))
+        return max(self.least, min(replicas, upper))
 
 
 def target_per_replica(

@@ -14,7 +14,8 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from fairlead.api import names
-from fairlead.autoscaling import Decision, Mode, Policy, State, decide, initial_state
+from fairlead.autoscaling import Decision, Mode, Observation, Policy, State, decide, initial_state, with_sign_of_life
+from fairlead.autoscaling.history import History
 from fairlead.controllers.autoscaler.agents import Agents, AgentSilent
 from fairlead.controllers.autoscaler.board import Board, Outcome, Scaled
 from fairlead.controllers.autoscaler.readings import Reading, Traffic, observation, traffic
@@ -35,14 +36,17 @@ class EventSink(Protocol):
 
 
 @dataclass(frozen=True)
-class _Known:
+class Known:
     """What is remembered of one workload between ticks."""
 
     uid: str
     state: State
     policy: Policy
+    history: History
     written: int = 0
     """The Deployment's resourceVersion that the last scaling made: what an informer says of it before that is old."""
+    seen: Observation | None = None
+    decision: Decision | None = None
 
 
 class Autoscaler:
@@ -66,7 +70,8 @@ class Autoscaler:
         self._clock = clock
         self._now = now
         self._before: Mapping[str, Reading] = {}
-        self._known: dict[Key, _Known] = {}
+        self.known: dict[Key, Known] = {}
+        """By workload, of the last tick; to be read only."""
         self._turn = asyncio.Lock()
         """One decision at a time: a tick and a wake-up may meet at a workload."""
 
@@ -90,7 +95,7 @@ class Autoscaler:
         now = {agent: answer for agent, answer in zip(agents, answers, strict=True) if answer is not None}
         if now:
             scaled = self._board.scaled()
-            self._known = {key: known for key, known in self._known.items() if key in scaled}
+            self.known = {key: known for key, known in self.known.items() if key in scaled}
             complete = len(now) == len(agents) and now.keys() <= self._before.keys()
             for key, target in scaled.items():
                 await self._decide(key, target, traffic(self._before, now, key), complete=complete)
@@ -100,24 +105,21 @@ class Autoscaler:
         """Requests have begun to wait for these workloads."""
         scaled = self._board.scaled()
         for key in held.keys() & scaled.keys():
-            known = self._known.get(key)
+            known = self.known.get(key)
             if known is None or known.state.desired == 0:
                 await self._decide(key, scaled[key], Traffic(waiting=held[key]), complete=False)
 
     # --- One workload -----------------------------------------------------------------------------------------
 
-    async def _decide(self, key: Key, target: Scaled, seen: Traffic, *, complete: bool) -> None:
+    async def _decide(self, key: Key, target: Scaled, traffic: Traffic, *, complete: bool) -> None:
         async with self._turn:
             deployment = self._cluster.get(DEPLOYMENTS, key)
             if deployment is None:
                 return
             known = self._recall(key, deployment, target)
-            now = observation(seen, _with_replicas(deployment, known.state.desired), self._pods(deployment))
-            decision, state = decide(self._clock(), now, target.policy, known.state)
-            before = known.state.desired
-            if not complete and decision.desired <= before:
-                self._known[key] = known
-                return
+            before, clock = known.state.desired, self._clock()
+            seen = observation(traffic, deployment, before, lambda: self._pods(deployment), complete=complete)
+            decision, state = decide(clock, seen, target.policy, known.state)
             if decision.desired != before:
                 try:
                     version = await self._cluster.scale(DEPLOYMENTS, key, decision.desired)
@@ -127,22 +129,22 @@ class Autoscaler:
                 known = replace(known, written=version)
                 log.info("%s: %d -> %d replicas: %s", key, before, decision.desired, decision.reason)
                 self._events.emit(target.owner, *_event(key.name, before, decision))
-            self._known[key] = replace(known, state=state)
+            known.history.record(clock, seen, target.policy, known.state, decision, state)
+            self.known[key] = replace(known, state=state, seen=seen, decision=decision)
             self._tell(key, target, decision, scaled=decision.desired != before)
 
-    def _recall(self, key: Key, deployment: Object, target: Scaled) -> _Known:
+    def _recall(self, key: Key, deployment: Object, target: Scaled) -> Known:
         """What is known of the workload, or a beginning, if it is new here or somebody else has scaled it."""
-        known, uid = self._known.get(key), deployment["metadata"].get("uid", "")
+        known, uid = self.known.get(key), deployment["metadata"].get("uid", "")
         replicas = deployment["spec"].get("replicas", 1)
-        if known is not None and known.uid == uid:
-            seen_late = _version(deployment) < known.written
-            if replicas == known.state.desired or seen_late:
-                if known.policy == target.policy:
-                    return known
-                # Its owner has just cared for it, or it has just come up for the first time: a sign of life.
-                state = replace(known.state, last_active=self._clock())
-                return replace(known, state=state, policy=target.policy)
-        return _Known(uid, initial_state(self._clock(), replicas, target.policy), target.policy)
+        if known is None or known.uid != uid:
+            return Known(uid, initial_state(self._clock(), replicas), target.policy, History())
+        if replicas != known.state.desired and _version(deployment) >= known.written:
+            return replace(known, state=initial_state(self._clock(), replicas), policy=target.policy)
+        if known.policy != target.policy:
+            # Its owner has just cared for it, or it has just come up for the first time: a sign of life.
+            return replace(known, state=with_sign_of_life(known.state), policy=target.policy)
+        return known
 
     def _tell(self, key: Key, target: Scaled, decision: Decision, *, scaled: bool) -> None:
         last = self._board.outcome(key)
@@ -192,11 +194,6 @@ def _event(workload: str, before: int, decision: Decision) -> tuple[Literal["Nor
     if decision.desired == 0:
         return "Normal", "ScaledToZero", message
     return "Normal", "ScaledUp" if decision.desired > before else "ScaledDown", message
-
-
-def _with_replicas(deployment: Object, replicas: int) -> Object:
-    """The Deployment as it will be seen when the last scaling has reached the informer."""
-    return {**deployment, "spec": {**deployment["spec"], "replicas": replicas}}
 
 
 def _version(obj: Object) -> int:

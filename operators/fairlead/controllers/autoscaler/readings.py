@@ -5,7 +5,7 @@ Counters begin anew when an agent does, so each agent's are compared with its ow
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -54,25 +54,28 @@ class Traffic(NamedTuple):
 
 def traffic(before: Mapping[str, Reading], now: Mapping[str, Reading], workload: Key) -> Traffic:
     """By agent. One that was not there before has no rates yet."""
-    total = Traffic()
+    running = waiting = arrivals = completions = 0.0
     for agent, latest in now.items():
-        counts = latest.workloads.get(workload, Counts())
-        waiting = counts.queued + counts.held
+        counts = latest.workloads.get(workload, _NONE)
+        waits = counts.queued + counts.held
+        running += max(0, counts.in_flight - waits)
+        waiting += waits
         earlier = before.get(agent)
-        seconds = latest.at - earlier.at if earlier is not None else 0.0
-        last = earlier.workloads.get(workload, Counts()) if earlier is not None else counts
-        total = Traffic(
-            total.running + max(0, counts.in_flight - waiting),
-            total.waiting + waiting,
-            total.arrivals + _rate(last.requests, counts.requests, seconds),
-            total.completions + _rate(last.responses, counts.responses, seconds),
-        )
-    return total
+        if earlier is not None and latest.at > earlier.at:
+            seconds = latest.at - earlier.at
+            last = earlier.workloads.get(workload, _NONE)
+            let_go = _since(last.requests, counts.requests)
+            arrivals += max(0, let_go + counts.held - last.held) / seconds  # a held request counts when it is let go
+            completions += _since(last.responses, counts.responses) / seconds
+    return Traffic(running, waiting, arrivals, completions)
 
 
-def observation(seen: Traffic, deployment: Object, pods: Iterable[Object]) -> Observation:
+def observation(
+    seen: Traffic, deployment: Object, replicas: int, pods: Callable[[], Iterable[Object]], *, complete: bool
+) -> Observation:
+    """`replicas`: what was last asked for, which an informer may not have seen yet; `pods`: asked only where it matters."""
     ready = int(deployment.get("status", {}).get("availableReplicas", 0) or 0)
-    starting = max(0, deployment["spec"].get("replicas", 1) - ready)
+    starting = max(0, replicas - ready)
     return Observation(
         running=seen.running,
         waiting=seen.waiting,
@@ -80,14 +83,17 @@ def observation(seen: Traffic, deployment: Object, pods: Iterable[Object]) -> Ob
         completions=seen.completions,
         ready=ready,
         starting=starting,
-        scheduling=ready == 0 and starting > 0 and _wait_for_a_node(pods),
+        scheduling=ready == 0 and starting > 0 and _wait_for_a_node(pods()),
+        complete=complete,
     )
 
 
-def _rate(before: int, now: int, seconds: float) -> float:
-    if seconds <= 0:
-        return 0.0
-    return (now - before if now >= before else now) / seconds
+_NONE = Counts()
+
+
+def _since(before: int, now: int) -> int:
+    """A counter that is lower than before has begun anew."""
+    return now - before if now >= before else now
 
 
 def _wait_for_a_node(pods: Iterable[Object]) -> bool:

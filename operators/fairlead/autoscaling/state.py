@@ -1,0 +1,129 @@
+"""What must be remembered from one tick to the next, and how an observation enters it.
+
+Times are *observed* time: it moves with the clock while there are ticks, and stands still while nothing is observed. A clock that goes back, or a
+process that was stopped for an hour, therefore adds nothing; windows and delays are full only when they have been seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from fairlead.autoscaling.behavior import Change
+from fairlead.autoscaling.demand import Known, Observation, Sample, demand, let_go, service_time
+from fairlead.autoscaling.policy import Policy
+
+LONGEST_TICK = 10.0
+"""Seconds that one observation may stand for. Ticks are 1 or 2 s apart; a longer gap was not observed."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """`changes` and `recommended`: desired replicas over time, oldest first. Durations are seconds."""
+
+    desired: int
+    clock: float
+    """The clock's last reading."""
+    now: float
+    """Observed time; all times below are of it."""
+    last_active: float
+    """The last sign of life."""
+    samples: tuple[Sample, ...] = ()
+    recommended: tuple[Change, ...] = ()
+    changes: tuple[Change, ...] = ()
+    waiting: float = 0.0
+    """Requests that waited at the last tick."""
+    backlog: float = 0.0
+    """Requests at replicas that had waited; see `demand.let_go`."""
+    seconds_per_request: float | None = None
+    seconds_to_start: float = 0.0
+    """From a replica wanted to it ready, as last seen."""
+    starting_since: float | None = None
+    none_done_since: float | None = None
+    """Since when replicas have been at it without completing anything."""
+    panic_since: float | None = None
+    activating_since: float | None = None
+    paused_until: float | None = None
+    failures: int = 0
+    """Wake-ups in a row that failed."""
+
+
+def initial_state(clock: float, replicas: int) -> State:
+    """The state of an autoscaler that has just started: in panic at the current scale, since its history is lost.
+
+    So a restart never scales down before a stable window has been seen.
+    """
+    started = State(replicas, clock, clock, last_active=clock, changes=(Change(clock, replicas),))
+    return replace(started, panic_since=clock) if replicas > 1 else started
+
+
+def with_sign_of_life(state: State) -> State:
+    """Its owner has cared for it: the delay to zero begins anew, and so do wake-ups that had failed."""
+    return replace(state, last_active=state.now, paused_until=None, failures=0)
+
+
+def observed(clock: float, seen: Observation, policy: Policy, state: State) -> State:
+    """The state with time moved on and the observation in it."""
+    passed = min(max(0.0, clock - state.clock), LONGEST_TICK)
+    now = state.now + passed
+    backlog = let_go(state.backlog, state.waiting, seen, passed)
+    queued = seen.waiting > 0 or state.waiting > 0
+    state = replace(state, clock=clock, now=now, waiting=seen.waiting)
+    state = _served(now, seen, _starts(now, seen, state))
+    if _none_done_for(state) > policy.panic_window:
+        backlog = 0.0  # these are no short requests that gathered: they are what replicas carry
+    state = replace(state, backlog=backlog)
+    value = demand(seen, policy, Known(backlog, queued, _seconds_per_request(state), _start_up(state)))
+    if not seen.complete and state.samples:
+        value = max(value, state.samples[-1].value)  # who is silent may still ask for what it asked for
+    kept = tuple(sample for sample in state.samples if sample.at > now - policy.stable_window)
+    return replace(
+        state,
+        samples=(*kept, Sample(now, value)),
+        last_active=state.last_active if seen.idle and seen.complete else now,
+    )
+
+
+def recent(now: float, policy: Policy, changes: tuple[Change, ...]) -> tuple[Change, ...]:
+    """The changes that some delay or limit may still ask for, and the one before them."""
+    rules = (policy.behavior.up, policy.behavior.down)
+    periods = [limit.period for rule in rules for limit in rule.limits]
+    reach = max([policy.scale_down_delay, *(rule.stabilization for rule in rules), *periods])
+    cut = sum(1 for change in changes if change.at <= now - reach)
+    return changes[max(0, cut - 1) :]
+
+
+def _served(now: float, seen: Observation, state: State) -> State:
+    """Learns how long a request takes."""
+    known = service_time(state.seconds_per_request, seen)
+    if not seen.ready:
+        return replace(state, seconds_per_request=known, none_done_since=None)
+    done = seen.completions > 0 or seen.running == 0 or state.none_done_since is None
+    return replace(state, seconds_per_request=known, none_done_since=now if done else state.none_done_since)
+
+
+def _none_done_for(state: State) -> float:
+    return 0.0 if state.none_done_since is None else state.now - state.none_done_since
+
+
+def _seconds_per_request(state: State) -> float | None:
+    """What is known, and at least as long as nothing has been completed; None before the first replica is ready."""
+    if state.none_done_since is None:
+        return state.seconds_per_request
+    return max(state.seconds_per_request or 0.0, _none_done_for(state))
+
+
+def _starts(now: float, seen: Observation, state: State) -> State:
+    """Learns how long a start takes: from the first replica on its way to none on its way any more."""
+    if seen.starting and not seen.scheduling:
+        return replace(state, starting_since=now) if state.starting_since is None else state
+    if state.starting_since is None:
+        return state
+    if seen.scheduling or not seen.ready:
+        return replace(state, starting_since=None)
+    return replace(state, starting_since=None, seconds_to_start=now - state.starting_since)
+
+
+def _start_up(state: State) -> float:
+    """Seconds that a start takes, as far as is known: one that is under way takes at least as long as it has."""
+    under_way = 0.0 if state.starting_since is None else state.now - state.starting_since
+    return max(state.seconds_to_start, under_way)
