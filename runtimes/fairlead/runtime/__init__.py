@@ -9,9 +9,13 @@ class Doubler(Model):
 
 from __future__ import annotations
 
-from fairlead.runtime.errors import InvalidRequest, LoadError, ServingError
-from fairlead.runtime.model import Model, ModelMetadata, TensorSpec
-from fairlead.runtime.tensors import InferRequest, InferResponse, Tensor
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fairlead.runtime.errors import InvalidRequest, LoadError, ServingError
+    from fairlead.runtime.model import Model, ModelMetadata, TensorSpec
+    from fairlead.runtime.tensors import InferRequest, InferResponse, Tensor
 
 __all__ = [
     "InferRequest",
@@ -24,3 +28,17 @@ __all__ = [
     "Tensor",
     "TensorSpec",
 ]
+
+_MODULES = {
+    "errors": ("InvalidRequest", "LoadError", "ServingError"),
+    "model": ("Model", "ModelMetadata", "TensorSpec"),
+    "tensors": ("InferRequest", "InferResponse", "Tensor"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imported when asked for: the process that fetches a model needs no numpy, nor does a start that only hides credentials."""
+    for module, exported in _MODULES.items():
+        if name in exported:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

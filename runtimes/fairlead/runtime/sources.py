@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from fairlead.api.names import STORAGE_SPEC_PLACEHOLDER
+from fairlead.runtime import handoff
 from fairlead.runtime.errors import LoadError
 from fairlead.runtime.model import Model
 from fairlead.runtime.repository import ModelFactory
@@ -58,15 +60,26 @@ class Source:
 
 
 class Fetch:
-    """A model on its way here: remote ones in a child process, which has an interpreter lock of its own."""
+    """A model on its way here: remote ones in a child process, which has an interpreter lock, and the credentials, of its own."""
 
     def __init__(self, uri: str, destination: Path) -> None:
         self._uri = uri
         self._destination = destination
         self._child: subprocess.Popen[str] | None = None
-        if urlsplit(uri).scheme not in LOCAL_SCHEMES:
-            command = [sys.executable, "-m", "fairlead.runtime.storage", uri, str(destination)]
-            self._child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        credentials = handoff.take()
+        try:
+            if uri.startswith(STORAGE_SPEC_PLACEHOLDER) or urlsplit(uri).scheme not in LOCAL_SCHEMES:
+                self._child = self._start(credentials)
+        finally:
+            if credentials is not None:
+                os.close(credentials)
+
+    def _start(self, credentials: int | None) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "fairlead.runtime.storage", self._uri, str(self._destination)]
+        if credentials is None:
+            return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        environment = {**os.environ, handoff.FILE_ENV: str(credentials)}
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, pass_fds=[credentials], env=environment)
 
     def result(self) -> Path:
         if self._child is None:

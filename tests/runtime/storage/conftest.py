@@ -43,6 +43,8 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.serve(content)
 
+    do_HEAD = do_GET  # noqa: N815
+
     def serve(self, content: bytes, cut: int | None = None) -> None:
         """As asked; with `cut`, only so many bytes of the body and then the connection drops."""
         site = self.server.site
@@ -64,7 +66,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        piece = body if cut is None else body[:cut]
+        piece = (body if cut is None else body[:cut]) if self.command == "GET" else b""
         try:
             self.wfile.write(piece)
             self.wfile.flush()

@@ -50,7 +50,7 @@ def test_a_mirror_and_a_cache_come_from_the_environment(tmp_path: Path, monkeypa
     ("arguments", "says"),
     [
         (["file:///nowhere"], "cannot fetch file:///nowhere: /nowhere does not exist; / holds "),
-        (["oci://a/b"], "cannot fetch oci://a/b: models in container registries are not supported yet"),
+        (["oci://ghcr.io/"], "cannot fetch oci://ghcr.io/: it is no image's name; write oci://registry/repository:tag"),
         (["file:///nowhere", "--cache-limit", "lots"], "'lots' is not a size; write it like 20Gi"),
     ],
 )

@@ -16,9 +16,11 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs, urldefrag
 
+from fairlead.api.names import STORAGE_SPEC_PLACEHOLDER as PLACEHOLDER
 from fairlead.runtime.storage import cache
 from fairlead.runtime.storage.archives import ArchiveLimits, is_archive, unpack
 from fairlead.runtime.storage.base import FetchOptions, Progress, Provider
+from fairlead.runtime.storage.credentials import storage_config
 from fairlead.runtime.storage.errors import StorageError, TransientError, disk_error
 from fairlead.runtime.storage.mirrors import Mirrors
 from fairlead.runtime.storage.verify import check_sha256
@@ -41,6 +43,9 @@ PROVIDERS = {
 }
 """Scheme -> (module here, class)."""
 
+STORAGE_TYPES = {"s3": "s3", "gs": "gs", "azure": "az", "hf": "hf"}
+"""`type` in the storage secret -> scheme."""
+
 OWN_DIRECTORY = ".fairlead"
 """In a destination: what fetching needs to keep there. Model loaders pass over names that begin with a dot."""
 
@@ -55,7 +60,7 @@ def fetch(uri: str, destination: Path, options: FetchOptions | None = None) -> P
             options = FetchOptions.from_environment()
         except (ValueError, OSError) as error:
             raise StorageError(uri, str(error), "correct it in the environment") from error
-    address, options = _without_fragment(options.mirrors.resolve(uri), options)
+    address, options = _without_fragment(options.mirrors.resolve(_named(uri, options)), options)
     provider = _provider(address, options)
     try:
         there = provider.in_place(destination)
@@ -67,6 +72,35 @@ def fetch(uri: str, destination: Path, options: FetchOptions | None = None) -> P
     except OSError as error:
         raise disk_error(address, error, _existing(destination)) from error
     return destination
+
+
+def _named(uri: str, options: FetchOptions) -> str:
+    """The address of `storage.path`, once the storage secret has said of which kind, and in which bucket, it is."""
+    if not uri.startswith(PLACEHOLDER):
+        return uri
+    path = uri.removeprefix(PLACEHOLDER)
+    try:
+        config = storage_config(options.environment)
+    except ValueError as error:
+        raise StorageError(path, str(error), "correct the entry of the Secret") from error
+    kind, bucket = str(config.get("type") or ""), str(config.get("bucket") or config.get("container") or "")
+    if kind not in STORAGE_TYPES:
+        said = f"storage type {kind!r} is not supported" if kind else "nothing says which type of storage it is in"
+        raise StorageError(
+            path,
+            said,
+            f"give storage.key an entry whose `type` is one of {', '.join(STORAGE_TYPES)}, or set storage.parameters.type",
+        )
+    scheme = STORAGE_TYPES[kind]
+    if scheme == "hf":
+        return f"hf://{path}"
+    if not bucket:
+        raise StorageError(
+            path,
+            f"storage of type {kind} needs a bucket",
+            "set `bucket` in the Secret's entry or in storage.parameters",
+        )
+    return f"{scheme}://{bucket}/{path}"
 
 
 def _fill(provider: Provider, destination: Path) -> None:

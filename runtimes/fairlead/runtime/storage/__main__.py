@@ -10,33 +10,36 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from fairlead.api.names import MODEL_CACHE_ENV, MODEL_CACHE_LIMIT_ENV
+from fairlead.runtime.handoff import received, seal
 from fairlead.runtime.storage import FetchOptions, Progress, StorageError, cache, fetch
-from fairlead.runtime.storage.base import CACHE_ENV, CACHE_LIMIT_ENV
 from fairlead.runtime.storage.errors import disk_error, redact, size_text
 
 TERMINATION_LOG = Path("/dev/termination-log")
 PROGRESS_EVERY = 2.0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, secrets: Mapping[str, str] | None = None) -> int:
+    """`secrets`: credentials that are not in the environment, which others may read."""
     parser = argparse.ArgumentParser(
         prog="python -m fairlead.runtime.storage", description="Fetch models to directories."
     )
     parser.add_argument(
         "pairs", nargs="+", metavar="URI DESTINATION", help="where a model is and the directory to put it"
     )
-    parser.add_argument("--cache", help=f"shared cache directory [{CACHE_ENV}]")
-    parser.add_argument("--cache-limit", help=f"what it may take, e.g. 20Gi [{CACHE_LIMIT_ENV}]")
+    parser.add_argument("--cache", help=f"shared cache directory [{MODEL_CACHE_ENV}]")
+    parser.add_argument("--cache-limit", help=f"what it may take, e.g. 20Gi [{MODEL_CACHE_LIMIT_ENV}]")
     arguments = parser.parse_args(argv)
     if len(arguments.pairs) % 2:
         parser.error("every URI needs a DESTINATION")
     try:
-        given = {CACHE_ENV: arguments.cache, CACHE_LIMIT_ENV: arguments.cache_limit}
-        options = FetchOptions.from_environment({**os.environ, **{key: value for key, value in given.items() if value}})
+        given = {MODEL_CACHE_ENV: arguments.cache, MODEL_CACHE_LIMIT_ENV: arguments.cache_limit}
+        own = {key: value for key, value in given.items() if value}
+        options = FetchOptions.from_environment({**os.environ, **(secrets or {}), **own})
         for uri, destination in zip(arguments.pairs[::2], arguments.pairs[1::2], strict=True):
             initialize(uri, Path(destination), options)
     except (StorageError, ValueError) as error:
@@ -86,4 +89,5 @@ def fail(message: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    seal()
+    sys.exit(main(secrets=received()))

@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import lzma
 import os
+import shutil
 import stat
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
+
+import zstandard
 
 from fairlead.runtime.storage.errors import StorageError, disk_error, size_text
 
 SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 CHUNK = 1 << 20
+_WHITEOUT = ".wh."
+_OPAQUE = ".wh..wh..opq"
+_ZSTD = b"\x28\xb5\x2f\xfd"
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,30 @@ def unpack(archive: Path, directory: Path, uri: str, limits: ArchiveLimits) -> N
         # gzip and bz2 report damaged data as an OSError without a number.
         if error.errno is None:
             raise guard.error(f"is damaged ({error})", "pack it again") from error
+        raise disk_error(uri, error, directory) from error
+
+
+def unpack_layer(layer: Path, directory: Path, below: str, uri: str, limits: ArchiveLimits) -> None:
+    """Apply one layer of a container image to `directory`, of which only what the image has in `below` counts.
+
+    A layer may replace and remove (`.wh.NAME`, `.wh..wh..opq`: all of a directory) what the ones before it have brought.
+    """
+    guard = _Guard(uri, layer.name, layer.stat().st_size, limits)
+    try:
+        with _open_tar(layer) as tar:
+            for name, source in _members(tar, guard, below):
+                path = PurePosixPath(name)
+                if path.name == _OPAQUE:
+                    _remove(directory / path.parent)
+                elif path.name.startswith(_WHITEOUT):
+                    _remove(directory / path.parent / path.name.removeprefix(_WHITEOUT))
+                else:
+                    if source is not None:
+                        _remove(directory / path)
+                    _write(name, source, directory, guard)
+    except (tarfile.TarError, EOFError, zlib.error, zstandard.ZstdError) as error:
+        raise guard.error(f"is damaged or not of its kind ({error})", "push it again") from error
+    except OSError as error:
         raise disk_error(uri, error, directory) from error
 
 
@@ -105,16 +136,51 @@ def _write(name: str, source: IO[bytes] | None, directory: Path, guard: _Guard) 
 
 def _tar_members(archive: Path, guard: _Guard) -> Iterator[tuple[str, IO[bytes] | None]]:
     with tarfile.open(archive) as tar:
-        for member in tar:
-            guard.member(member.name)
-            if member.issym() or member.islnk():
-                raise guard.error(f"holds a link: {member.name!r}", "pack it with links followed: tar --dereference")
-            if member.isdir():
-                yield member.name, None
-            elif member.isreg():
-                yield member.name, tar.extractfile(member)
-            else:
-                raise guard.error(f"holds a device or pipe: {member.name!r}", "do not trust it")
+        yield from _members(tar, guard)
+
+
+def _members(tar: tarfile.TarFile, guard: _Guard, below: str | None = None) -> Iterator[tuple[str, IO[bytes] | None]]:
+    """Files (open) and directories (None), by name; with `below`, only what is there, by its name there."""
+    for member in tar:
+        name = member.name if below is None else _name_below(member.name, below)
+        if name is None:
+            continue
+        guard.member(name)
+        if member.issym() or member.islnk():
+            raise guard.error(f"holds a link: {member.name!r}", "pack it with links followed: tar --dereference")
+        if member.isdir():
+            yield name, None
+        elif member.isreg():
+            yield name, tar.extractfile(member)
+        else:
+            raise guard.error(f"holds a device or pipe: {member.name!r}", "do not trust it")
+
+
+def _name_below(name: str, below: str) -> str | None:
+    """`./models/a/b`, `models` -> `a/b`; None if it is elsewhere."""
+    parts = PurePosixPath(name.lstrip("/")).parts
+    return "/".join(parts[1:]) if len(parts) > 1 and parts[0] == below else None
+
+
+@contextmanager
+def _open_tar(layer: Path) -> Iterator[tarfile.TarFile]:
+    """Of any compression that registries carry; zstd only Python 3.14 knows by itself."""
+    with layer.open("rb") as file:
+        zstd = file.read(4) == _ZSTD
+        file.seek(0)
+        if not zstd:
+            with tarfile.open(fileobj=file) as tar:
+                yield tar
+            return
+        with zstandard.ZstdDecompressor().stream_reader(file) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+            yield tar
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _zip_members(archive: Path, guard: _Guard) -> Iterator[tuple[str, IO[bytes] | None]]:

@@ -14,15 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from fairlead.api.names import MODEL_CACHE_ENV, MODEL_CACHE_LIMIT_ENV
 from fairlead.runtime.storage.archives import ArchiveLimits
 from fairlead.runtime.storage.mirrors import Mirrors
+from fairlead.runtime.storage.secrets import spelled_out
 
 PART_SUFFIX = ".part"
 """Of a file that is not whole yet."""
-
-
-CACHE_ENV = "FAIRLEAD_MODEL_CACHE"
-CACHE_LIMIT_ENV = "FAIRLEAD_MODEL_CACHE_LIMIT"
 
 
 class Progress(NamedTuple):
@@ -56,8 +54,8 @@ class FetchOptions:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> FetchOptions:
         """Options as a pod's environment gives them. ValueError names a variable that cannot be read."""
-        environment = dict(os.environ) if environment is None else environment
-        cache, limit = environment.get(CACHE_ENV), environment.get(CACHE_LIMIT_ENV)
+        environment = spelled_out(os.environ if environment is None else environment)
+        cache, limit = environment.get(MODEL_CACHE_ENV), environment.get(MODEL_CACHE_LIMIT_ENV)
         return cls(
             cache=Path(cache) if cache else None,
             cache_limit=size_of(limit) if limit else None,

@@ -1,8 +1,8 @@
 """KServe's credential Secrets, as the environment that they become in a pod, turned into what each storage wants.
 
-KServe's operator (and ours) gives a container the keys of the service account's Secrets: `AWS_*` and `S3_*` for S3,
-`GOOGLE_APPLICATION_CREDENTIALS` for Google, `AZURE_*` (older: `AZ_*`) for Azure, `HF_TOKEN`, `<host>-headers` for
-HTTPS; or, for `storage.key`, one JSON document in `STORAGE_CONFIG`, overridden by `STORAGE_OVERRIDE_CONFIG`.
+The keys of the service account's Secrets (see secrets.py) have become variables: `AWS_*` and `S3_*` for S3, `GOOGLE_APPLICATION_CREDENTIALS`
+(a file, or `…_JSON` its content) for Google, `AZURE_*` (older: `AZ_*`) for Azure, `HF_TOKEN`, `<host>-headers` for HTTPS; or, for
+`storage.key`, one JSON document in `STORAGE_CONFIG`, overridden by `STORAGE_OVERRIDE_CONFIG`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from fairlead.runtime.storage.secrets import GOOGLE_JSON
 
 STORAGE_CONFIG = "STORAGE_CONFIG"
 STORAGE_OVERRIDE_CONFIG = "STORAGE_OVERRIDE_CONFIG"
@@ -39,9 +41,14 @@ _CONFIG_KEYS: dict[str, dict[str, str]] = {
 
 def effective(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment with the storage secret's JSON spelled out in it. ValueError if that is not JSON."""
-    config = {**_document(environment, STORAGE_CONFIG), **_document(environment, STORAGE_OVERRIDE_CONFIG)}
+    config = storage_config(environment)
     names = _CONFIG_KEYS.get(str(config.get("type", "")), {})
     return {**environment, **{names[key]: _text(value) for key, value in config.items() if key in names}}
+
+
+def storage_config(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The entry of the storage secret, overridden by the service's own parameters. ValueError if one is not JSON."""
+    return {**_document(environment, STORAGE_CONFIG), **_document(environment, STORAGE_OVERRIDE_CONFIG)}
 
 
 def s3_options(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -74,10 +81,12 @@ def s3_options(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def gs_options(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Arguments of `gcsfs.GCSFileSystem`: a service account's file, else the machine's own identity, else nobody's."""
+    """Arguments of `gcsfs.GCSFileSystem`: a service account's key, else the machine's own identity, else nobody's."""
     env = effective(environment)
     if endpoint := env.get("STORAGE_EMULATOR_HOST"):
         return {"token": "anon", "endpoint_url": endpoint if "://" in endpoint else f"http://{endpoint}"}
+    if content := env.get(GOOGLE_JSON):
+        return {"token": _google_key(content)}
     path = env.get("GOOGLE_APPLICATION_CREDENTIALS")
     # A Secret that is mounted optionally leaves the variable and no file.
     if path and Path(path).exists():
@@ -102,9 +111,9 @@ def az_options(environment: Mapping[str, str], account: str | None) -> dict[str,
     return options
 
 
-def http_headers(environment: Mapping[str, str], host: str) -> dict[str, str]:
+def http_headers(environment: Mapping[str, str], host: str, port: int | None = None) -> dict[str, str]:
     """KServe's `<host>-headers`: headers for one host, as a JSON object. ValueError if it is not one."""
-    text = environment.get(f"{host}-headers", "")
+    text = environment.get(f"{host}:{port}-headers") or environment.get(f"{host}-headers")
     if not text:
         return {}
     try:
@@ -114,6 +123,20 @@ def http_headers(environment: Mapping[str, str], host: str) -> dict[str, str]:
     if not isinstance(headers, dict):
         raise ValueError(f"the credential {host}-headers is not a JSON object")
     return {str(name): _text(value) for name, value in headers.items()}
+
+
+def _google_key(content: str) -> dict[str, Any]:
+    """A service account's key, or a user's refresh token: what gcsfs takes as it is."""
+    try:
+        key = json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"the Google credentials in the Secret are not JSON: {error}") from error
+    kind = key.get("type") if isinstance(key, dict) else None
+    if kind not in ("service_account", "authorized_user"):
+        raise ValueError(
+            f"the Google credentials in the Secret are of the type {kind!r}, not service_account or authorized_user"
+        )
+    return dict(key)
 
 
 def _s3_endpoint(env: Mapping[str, str]) -> str | None:

@@ -171,7 +171,7 @@ def _opener() -> urllib.request.OpenerDirector:
 def _secret_headers(uri: str, options: FetchOptions) -> dict[str, str]:
     parts = urlsplit(uri)
     try:
-        headers = http_headers(options.environment, parts.hostname or "")
+        headers = http_headers(options.environment, parts.hostname or "", parts.port)
     except ValueError as error:
         raise StorageError(uri, str(error), "correct it in the Secret") from error
     if parts.username is not None:
