@@ -1,0 +1,109 @@
+"""The engine: starts Ray, puts the application on it, and stays until a signal comes."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import signal
+import tempfile
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fairlead.runtime.engines.base import Engine
+from fairlead.runtime.engines.front import Front, ReplicaPorts, allocate
+from fairlead.runtime.engines.ray import application, environment, node
+from fairlead.runtime.errors import LoadError
+from fairlead.runtime.settings import Settings
+from fairlead.runtime.sources import Source
+
+log = logging.getLogger(__name__)
+
+
+class RayEngine(Engine):
+    name = "ray"
+
+    def run(self, settings: Settings) -> None:
+        environment.prepare(os.environ)
+        leave_on_signals()
+        source = Source(settings)
+        own = application.users_application(settings)
+        if own is not None:
+            run_users_application(own, settings)
+            return
+        threading.Thread(target=importlib.import_module, args=("ray.serve",), daemon=True).start()
+        with node.running_node(workers=settings.workers + 1):
+            run_replicas(replace(settings, model_dir=source.fetched(), storage_uri=None))
+
+
+def leave_on_signals() -> None:
+    """While it starts nothing is in flight: SIGTERM ends it at once, and Ray's processes end with it.
+
+    An exception would have to find its way through Ray's C++.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))
+
+
+def wait_for_signal() -> None:
+    """From now on SIGTERM lets what is in flight be finished."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    stop.wait()
+
+
+@contextlib.contextmanager
+def serving(**options: Any) -> Any:
+    """Serve, until its replicas have finished what is in flight."""
+    from ray import serve
+
+    serve.start(**options)
+    try:
+        yield serve
+    finally:
+        with contextlib.suppress(Exception):
+            serve.shutdown()  # type: ignore[no-untyped-call]
+
+
+def run_users_application(application_: Any, settings: Settings) -> None:
+    """Taken as it is, on all of Ray (it may use any of it), behind Serve's own proxy on our port."""
+    import ray
+
+    ray.init(num_cpus=1, include_dashboard=False, object_store_memory=node.OBJECT_STORE, configure_logging=False)
+    try:
+        http = {"host": settings.host, "port": settings.http_port}
+        with serving(proxy_location="HeadOnly", http_options=http) as serve:
+            serve.run(application_, name=application.NAME, route_prefix="/")
+            log.info("ready: the application %s", settings.model_class)
+            wait_for_signal()
+    finally:
+        ray.shutdown()
+
+
+def run_replicas(settings: Settings) -> None:
+    """Our own application until a signal comes. Raises LoadError with the replica's reason."""
+    ports = _replica_ports(settings)
+    with serving(proxy_location="Disabled") as serve, tempfile.TemporaryDirectory(prefix="fairlead-") as directory:
+        handle = serve.run(application.application(settings, ports), name=application.NAME, route_prefix=None)
+        reason = handle.load_error.remote().result()
+        if reason is not None:
+            raise LoadError(reason)
+        front = None
+        try:
+            if len(ports) > 1:
+                front = Front(Path(directory), settings.host, settings.http_port, settings.grpc_port, ports)
+            log.info("ready: %s, %d replicas", settings.model_name, len(ports))
+            wait_for_signal()
+        finally:
+            if front is not None:
+                front.stop()
+
+
+def _replica_ports(settings: Settings) -> list[ReplicaPorts]:
+    if settings.workers == 1:
+        return [ReplicaPorts(settings.http_port, settings.grpc_port)]
+    return allocate(settings.workers, grpc=settings.grpc_port is not None)
