@@ -134,6 +134,8 @@ class Pod:
     active: int = 0
     most_active: int = 0
     requests: int = 0
+    received: int = 0
+    """Bytes of bodies."""
     seen: list[str] = field(default_factory=list)
 
     async def close(self) -> None:
@@ -151,6 +153,7 @@ async def make_pod() -> AsyncIterator[Callable[..., Awaitable[Pod]]]:
             pod.most_active = max(pod.most_active, pod.active)
             try:
                 body = await request.read()
+                pod.received += len(body)
                 if request.path.startswith("/sleep/"):
                     await asyncio.sleep(float(request.path.rsplit("/", 1)[1]))
                 answer = {
@@ -194,16 +197,18 @@ def make_service() -> Callable[..., ServiceRoutes]:
         transport: Transport = Transport.HTTP,
         timeout: float = 60.0,
         concurrency: int = 0,
+        hold: float | None = None,
+        trouble: str | None = None,
     ) -> ServiceRoutes:
         route = f"ns/{name}/predictor"
         targets = tuple(Target(workload, workload, percent) for workload, (percent, _) in workloads.items())
         upstreams = [
-            Upstream("ns", workload, transport, timeout, concurrency, frozenset(endpoints), frozenset())
+            Upstream("ns", workload, transport, timeout, concurrency, frozenset(endpoints), frozenset(), hold)
             for workload, (_, endpoints) in workloads.items()
         ]
         return ServiceRoutes(
             "ns", name, "2026-01-01T00:00:00Z", {f"{name}.test": route}, {f"ns/{name}": route},
-            {route: targets}, {"predictor": targets}, {u.key: u for u in upstreams},
+            {route: targets}, {"predictor": targets}, {u.key: u for u in upstreams}, {route: trouble} if trouble else {},
         )  # fmt: skip
 
     return make

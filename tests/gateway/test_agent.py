@@ -84,10 +84,8 @@ async def test_a_pool_that_doubles_again_and_again_serves_every_service(
     assert 3 <= agent.programmer.reloads <= 6
 
 
-async def test_a_reload_waits_for_requests_that_are_held(
-    make_haproxy, cluster, run_agent, make_pod, client, eventually
-):
-    gateway = await make_haproxy(hold_timeout=8.0, http_backends=1)
+async def test_a_reload_loses_no_request_that_is_held(make_haproxy, cluster, run_agent, make_pod, client, eventually):
+    gateway = await make_haproxy(hold_timeout=20.0, http_backends=1)
     cluster.serve("iris", {"iris-predictor": 100})
     cluster.workload("iris", "iris-predictor", [])
     agent = await run_agent(gateway)
@@ -104,12 +102,10 @@ async def test_a_reload_waits_for_requests_that_are_held(
     pod = await make_pod()
     cluster.serve("more", {"more-predictor": 100})
     cluster.workload("more", "more-predictor", [pod.endpoint])
-    await asyncio.sleep(0.1)
-    assert agent.programmer.reloads == 0
-    cluster.workload("iris", "iris-predictor", [pod.endpoint])
-    assert await asking == 200
     await until_served(client, gateway, "more-ns.example.com")
     assert agent.programmer.reloads == 1
+    cluster.workload("iris", "iris-predictor", [pod.endpoint])
+    assert await asking == 200
 
 
 async def test_more_pods_than_slots_get_room(gateway, cluster, run_agent, make_pod, client, eventually):

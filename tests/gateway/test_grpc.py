@@ -189,3 +189,49 @@ async def test_calls_wait_for_the_first_pod(make_haproxy, make_grpc_pod, make_se
     one = await make_grpc_pod("one")
     await waiting.serve(make_service("m", {"m-predictor": (100, [one])}, transport=Transport.GRPC))
     assert await asyncio.gather(*calls) == [b"one x"] * 20
+
+
+async def test_a_call_that_is_cancelled_leaves_no_place_taken(make_haproxy, make_service, call):
+    waiting = await make_haproxy(hold_timeout=60.0)
+    await waiting.serve(make_service("m", {"m-predictor": (100, [])}, transport=Transport.GRPC))
+    calls = [asyncio.create_task(call("m.test", url=f"127.0.0.1:{waiting.port}")) for _ in range(5)]
+
+    async def until_held(count: int) -> None:
+        async with asyncio.timeout(5):
+            while sum((await waiting.haproxy.held()).values()) != count:
+                await asyncio.sleep(0.01)
+
+    await until_held(5)
+    for one in calls:
+        one.cancel()
+    await until_held(0)
+
+
+async def test_a_call_that_finds_the_only_pod_dead_waits_for_the_next_one(
+    make_haproxy, make_grpc_pod, make_service, call
+):
+    gateway = await make_haproxy(hold_timeout=10.0)
+    gone = make_service("m", {"m-predictor": (100, [Endpoint("127.0.0.1", 9)])}, transport=Transport.GRPC)
+    await gateway.serve(gone)
+    asking = [asyncio.create_task(call("m.test", url=f"127.0.0.1:{gateway.port}")) for _ in range(3)]
+    async with asyncio.timeout(5):
+        while sum((await gateway.haproxy.held()).values()) < 3:
+            await asyncio.sleep(0.01)
+    one = await make_grpc_pod("one")
+    await gateway.serve(make_service("m", {"m-predictor": (100, [one])}, transport=Transport.GRPC))
+    assert await asyncio.gather(*asking) == [b"one x"] * 3
+
+
+async def test_no_more_calls_wait_than_there_may(make_haproxy, make_service, call):
+    gateway = await make_haproxy(hold_timeout=60.0, hold_limit=2)
+    await gateway.serve(make_service("m", {"m-predictor": (100, [])}, transport=Transport.GRPC))
+    url = f"127.0.0.1:{gateway.port}"
+    waiting = [asyncio.create_task(call("m.test", url=url)) for _ in range(2)]
+    async with asyncio.timeout(5):
+        while sum((await gateway.haproxy.held()).values()) < 2:
+            await asyncio.sleep(0.01)
+    code, details = await refused(call, "m.test", url=url)
+    assert code is grpc.StatusCode.UNAVAILABLE
+    assert "too many requests already wait for a ready pod, of ns/m-predictor" in details
+    for one in waiting:
+        one.cancel()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fairlead.gateway.plan import grown, initial_state, plan, split_text, split_weights
 from fairlead.gateway.routes import Endpoint, RouteTable, Transport, Upstream
-from fairlead.gateway.state import DeleteEntry, SetAddress, SetAdmin, SetEntry, State
+from fairlead.gateway.state import DeleteEntry, SetAddress, SetAdmin, SetEntry, SetReturning, State
 
 ENDPOINTS = [Endpoint(f"10.0.0.{n}", 8080) for n in range(1, 8)]
 
@@ -87,6 +87,7 @@ def test_any_history_of_tables_ends_at_the_last_one(history):
         }
     for backend, upstream in state.maps["upstreams"].items():
         assert backend.partition("-")[0] == last.upstreams[upstream].transport
+        assert (backend in state.returning) == bool(last.upstreams[upstream].ready)
         for slot in state.backends[backend]:
             assert slot.admin != "ready" or slot.maxconn == last.upstreams[upstream].concurrency
 
@@ -112,6 +113,7 @@ def test_servers_come_before_weights_and_weights_before_hosts():
     assert [command.text for command in commands] == [
         "set server h1-0001/s1 addr 10.0.0.1 port 8080",
         "set server h1-0001/s1 state ready",
+        "set server h1-0001/hold state ready",
         "add map upstreams.map h1-0001 ns/a/h1",
         "add map timeouts.map h1-0001 60000",
         "add map http.map ns/m/predictor h1-0001",
@@ -125,7 +127,10 @@ def test_an_endpoint_that_leaves_is_drained_and_its_server_waits_for_the_last_re
     state.backends["h1-0001"][0] = replace(state.backends["h1-0001"][0], busy=3)
 
     leaving = plan(state, table({"ns/a/h1": {ENDPOINTS[1]}}))
-    assert [c.text for c in leaving.commands] == ["set server h1-0001/s1 state drain"]
+    assert [c.text for c in leaving.commands] == [
+        "set server h1-0001/hold state maint",
+        "set server h1-0001/s1 state drain",
+    ]
     assert leaving.missing_slots == {"h1-0001": 1}
     for command in leaving.commands:
         command.apply(state)
@@ -141,7 +146,10 @@ def test_an_endpoint_that_comes_back_while_it_drains_keeps_its_server():
     run(state, table({"ns/a/h1": {ENDPOINTS[0]}}))
     for command in plan(state, table({"ns/a/h1": set()})).commands:
         command.apply(state)
-    assert plan(state, table({"ns/a/h1": {ENDPOINTS[0]}})).commands == [SetAdmin("h1-0001", 0, "ready")]
+    assert plan(state, table({"ns/a/h1": {ENDPOINTS[0]}})).commands == [
+        SetAdmin("h1-0001", 0, "ready"),
+        SetReturning("h1-0001", on=True),
+    ]
 
 
 def test_a_backend_is_not_lent_again_while_its_last_requests_run():

@@ -12,8 +12,8 @@ from importlib import resources
 
 from fairlead.api import names
 from fairlead.gateway.routes import Transport
-from fairlead.gateway.settings import ADMIN_SOCKET, CONFIG_FILE, Settings
-from fairlead.gateway.state import MAPS, Slot, State, map_file
+from fairlead.gateway.settings import ADMIN_SOCKET, CONFIG_FILE, HOLD_SOCKET, Settings
+from fairlead.gateway.state import HANDOVER, HOLD, MAPS, Slot, State, map_file
 
 _LUA = "gateway.lua"
 
@@ -53,14 +53,15 @@ def fingerprint(settings: Settings) -> str:
 
 
 def haproxy_config(settings: Settings, state: State) -> str:
-    backends = [_backend(name, slots) for name, slots in state.backends.items()]
+    backends = [_backend(name, slots, returns=name in state.returning) for name, slots in state.backends.items()]
     connections = settings.connections(sum(map(len, state.backends.values())))
     return "\n".join([*_fixed(settings, fingerprint(settings), connections), *backends])
 
 
 def _fixed(settings: Settings, description: str, connections: int) -> list[str]:
     pools = [_pool(transport) for transport in Transport]
-    return [_global(settings, description, connections), _base(settings), _frontend(settings), _refusals(), *pools]
+    frontends = [_frontend(settings), _returned(settings)]
+    return [_global(settings, description, connections), _base(settings), *frontends, _refusals(), *pools]
 
 
 def _map_text(entries: Mapping[str, str]) -> str:
@@ -83,6 +84,7 @@ global
     hard-stop-after {_ms(settings.drain_timeout)}
     setenv FAIRLEAD_HOLD_TIMEOUT_MS {round(settings.hold_timeout * 1000)}
     setenv FAIRLEAD_HOLD_LIMIT {settings.hold_limit}
+    setenv FAIRLEAD_HOLD_BYTES {settings.hold_bytes}
     lua-load {_LUA}
 """
 
@@ -128,6 +130,8 @@ def _frontend(settings: Settings) -> str:
 frontend gateway from base
 {binds}
     option forwardfor
+    # Read by the frontend `returned` alone.
+    unique-id-format "%[var(txn.backend)] %[var(txn.route)]"
     http-request set-var(txn.grpc) bool(true) if {{ req.hdr(content-type) -m beg application/grpc }}
     http-request set-var(txn.route) req.hdr(host),host_only,lower,map_str({map_file("hosts")})
     http-request set-var(txn.by_path) path,field(3,/,2),map_str({map_file("paths")}) if !{{ var(txn.route) -m found }} {{ path_beg {prefix}/ }}
@@ -138,13 +142,42 @@ frontend gateway from base
     http-request set-var(txn.backend) var(txn.backend),lua.pick if {{ var(txn.backend) -m sub = }}
     http-request set-header x-request-id %[uuid] if !{{ req.fhdr(x-request-id) -m found }}
     http-request set-header x-forwarded-proto http if !{{ req.fhdr(x-forwarded-proto) -m found }}
-    # A worker that a reload replaced counts no server as usable, though they are.
-    http-request lua.hold if {{ var(txn.backend) -m found }} {{ var(txn.backend),nbsrv eq 0 }} !{{ stopping }}
+    # A worker that a reload replaced counts no server as usable: the action looks closer.
+    http-request lua.hold if {{ var(txn.backend) -m found }} {{ var(txn.backend),nbsrv eq 0 }}
     use_backend refusals if !{{ var(txn.backend) -m found }} || {{ var(txn.refusal) -m found }}
-    use_backend %[var(txn.backend)]
+{_ONWARD}
+{_GRPC_ERRORS}
+"""
+
+
+_ONWARD = f"""\
+    use_backend {HANDOVER} if {{ var(txn.handover) -m found }}
+    use_backend %[var(txn.backend)]"""
+_GRPC_ERRORS = """\
     # gRPC's errors are its own, in an HTTP response without fault and without body.
-    http-after-response set-header content-type application/grpc if {{ status 502:504 }} {{ var(txn.grpc) -m found }}
-    http-after-response set-status 200 if {{ status 502:504 }} {{ var(txn.grpc) -m found }}
+    http-after-response set-header content-type application/grpc if { status 502:504 } { var(txn.grpc) -m found }
+    http-after-response set-status 200 if { status 502:504 } { var(txn.grpc) -m found }"""
+
+
+def _returned(settings: Settings) -> str:
+    """A request that the last pod of its backend has refused is past the place where others wait: the backend's backup server `hold` leads here."""
+    return f"""\
+# Requests that have been in a backend already, or in another worker, and wait again.
+frontend returned from base
+    bind unix@{HOLD_SOCKET} mode 600 accept-proxy
+    http-request set-var(txn.grpc) bool(true) if {{ req.hdr(content-type) -m beg application/grpc }}
+    http-request set-var(txn.backend) fc_pp_unique_id,word(1,' ')
+    http-request set-var(txn.route) fc_pp_unique_id,word(2,' ')
+    unique-id-format "%[var(txn.backend)] %[var(txn.route)]"
+    http-request lua.hold
+    use_backend refusals if {{ var(txn.refusal) -m found }}
+{_ONWARD}
+{_GRPC_ERRORS}
+
+# From a worker that a reload has replaced, which hears of no new pods, to its successor.
+backend {HANDOVER} from base
+    timeout server {_ms(settings.drain_timeout)}
+    server next unix@{HOLD_SOCKET} proto h2 send-proxy-v2 proxy-v2-options unique-id
 """
 
 
@@ -174,7 +207,7 @@ defaults {transport} from base
 """
 
 
-def _backend(name: str, slots: Sequence[Slot]) -> str:
+def _backend(name: str, slots: Sequence[Slot], *, returns: bool) -> str:
     """Spare slots at the end are one line; those before them have to keep their numbers."""
     used = max((number + 1 for number, slot in enumerate(slots) if slot.admin != "maint"), default=0)
     lines = [f"backend {name} from {name.partition('-')[0]}"]
@@ -184,6 +217,10 @@ def _backend(name: str, slots: Sequence[Slot]) -> str:
         lines.append(f"    server s{number} {_address(slot)}{limit}{state}")
     if used < len(slots):
         lines.append(f"    server-template s {used + 1}-{len(slots)} {_address(Slot())} disabled")
+    disabled = "" if returns else " disabled"
+    lines.append(
+        f"    server {HOLD} unix@{HOLD_SOCKET} backup no-check send-proxy-v2 proxy-v2-options unique-id{disabled}"
+    )
     return "\n".join(lines) + "\n"
 
 

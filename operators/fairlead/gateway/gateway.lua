@@ -5,9 +5,11 @@
 
 local HOLD_TIMEOUT = tonumber(os.getenv("FAIRLEAD_HOLD_TIMEOUT_MS"))
 local HOLD_LIMIT = tonumber(os.getenv("FAIRLEAD_HOLD_LIMIT")) -- requests of one backend
+local HOLD_BYTES = tonumber(os.getenv("FAIRLEAD_HOLD_BYTES")) -- of all requests that wait
 
 local upstreams = Map.new("upstreams.map", Map._str)
 local holds = Map.new("holds.map", Map._str) -- milliseconds, of backends whose pods are started for a request
+local troubles = Map.new("troubles.map", Map._str) -- why a component cannot serve, percent-encoded, by its route
 local splits = { http = Map.new("http.map", Map._str), grpc = Map.new("grpc.map", Map._str) } -- by route
 
 -- Weighted choice: "100:h1-0001=80,h1-0002=100" is h1-0001 in 80 of 100 cases, else h1-0002.
@@ -35,7 +37,7 @@ core.register_converters("pick", pick)
 
 -- Where a request that was sent to `backend` belongs now: there, unless its route does not lead there any more.
 local function current(txn, backend)
-  local split = splits[txn:get_var("txn.grpc") and "grpc" or "http"]:lookup(txn:get_var("txn.route"))
+  local split = splits[txn:get_var("txn.grpc") and "grpc" or "http"]:lookup(txn:get_var("txn.route") or "")
   if not split or split:find(backend, 1, true) then return backend end
   return split:find("=", 1, true) and pick(split) or split
 end
@@ -45,77 +47,143 @@ local function now_ms()
   return t.sec * 1000 + t.usec // 1000
 end
 
--- held[backend][ticket] is the time at which that request was last seen waiting. A client that goes away takes its coroutine with it,
--- without a word; so a ticket that nobody has renewed for a second is void.
+-- Whether a backend has a usable pod. Its server `hold`, a backup, is none. HAProxy before 2.8 does not say how many servers that are no
+-- backups are usable; to ask each one takes a tenth of a millisecond, so there it is done once in five.
+local looked = {}
+
+local function one_is_up(backend, proxy)
+  local last, now = looked[backend], now_ms()
+  if last and now - last.at < 5 then return last.up end
+  local up = false
+  for name, server in pairs(proxy.servers) do
+    up = up or name ~= "hold" and server:get_stats().status:sub(1, 2) == "UP"
+  end
+  looked[backend] = { at = now, up = up }
+  return up
+end
+
+local function has_pod(backend)
+  local proxy = core.backends[backend]
+  if not proxy then return false end
+  if proxy.get_srv_act then return proxy:get_srv_act() > 0 end
+  return one_is_up(backend, proxy)
+end
+
+-- What a waiting request takes: HAProxy's state and one buffer, and what the kernel takes in of a body that nobody reads.
+local function size(txn)
+  return 16384 + math.min(txn.f:req_body_size() or 0, 131072)
+end
+
+-- held[backend] = { count =, waiting = { [ticket] = { seen =, bytes = } } }, where `seen` is the time at which that request was last seen
+-- waiting. A client that goes away takes its coroutine with it, without a word; so a ticket that nobody has renewed for a second is void.
 local held, ticket, swept = {}, 0, 0
-local counts = {}
+local bytes = 0 -- of all that wait
+local version = now_ms() -- changes whenever requests begin, or cease, to wait at a backend; a new worker's is another
+
+local function enter(backend, mine, entry)
+  local here = held[backend]
+  if not here then
+    here = { count = 0, waiting = {} }
+    held[backend] = here
+    version = version + 1
+  end
+  here.waiting[mine] = entry
+  here.count = here.count + 1
+  bytes = bytes + entry.bytes
+end
+
+local function leave(backend, mine)
+  local here = held[backend]
+  local entry = here and here.waiting[mine]
+  if not entry then return end
+  here.waiting[mine] = nil
+  here.count = here.count - 1
+  bytes = bytes - entry.bytes
+  if here.count == 0 then
+    held[backend] = nil
+    version = version + 1
+  end
+end
 
 local function sweep(now)
   if now - swept < 100 then return end
   swept = now
-  for backend, tickets in pairs(held) do
-    local count = 0
-    for number, seen in pairs(tickets) do
-      if now - seen > 1000 then tickets[number] = nil else count = count + 1 end
+  for backend, here in pairs(held) do
+    for mine, entry in pairs(here.waiting) do
+      if now - entry.seen > 1000 then leave(backend, mine) end
     end
-    counts[backend] = count
-    if count == 0 then held[backend], counts[backend] = nil, nil end
   end
 end
 
-local function leave(backend, mine)
-  if held[backend] and held[backend][mine] then
-    held[backend][mine] = nil
-    counts[backend] = (counts[backend] or 1) - 1
-  end
+-- Milliseconds for which a request of the backend may wait. It may change while requests wait: 0 says that nothing will come.
+local function patience(backend)
+  return tonumber(holds:lookup(backend)) or HOLD_TIMEOUT
 end
 
--- Waits until the request's backend has a usable server. Sets txn.refusal when it cannot.
+local function refuse(txn, reason)
+  txn:set_var("txn.refusal", reason)
+end
+
+-- Said before a reload: what waits then goes to the new worker, because this one will hear of no new pods. (One that stops for good hears of them.)
+local successor = false
+
+core.register_cli({ "hand", "over" }, "hand over: once this worker stops, waiting requests go to another", function() successor = true end)
+
+-- Waits until the request's backend has a usable pod. Sets txn.refusal when it cannot, txn.handover when another worker has to.
 -- Traffic may move on meanwhile, or in the instant between the choice of the backend and this: the request then goes where a new one would.
 core.register_action("hold", { "http-req" }, function(txn)
   local backend = current(txn, txn:get_var("txn.backend"))
   txn:set_var("txn.backend", backend)
-  if txn.c:nbsrv(backend) > 0 then return end
-  local now = now_ms()
-  local timeout = tonumber(holds:lookup(backend)) or HOLD_TIMEOUT
-  local deadline = now + timeout
-  sweep(now)
-  local waiting = counts[backend] or 0
-  if timeout == 0 or waiting >= HOLD_LIMIT then
-    txn:set_var("txn.refusal", waiting >= HOLD_LIMIT and HOLD_LIMIT > 0 and "full" or "unready")
-    return
+  if has_pod(backend) then return end
+  if successor and txn.f:stopping() then return txn:set_var("txn.handover", true) end
+  if patience(backend) == 0 then return refuse(txn, "unready") end
+  local began = now_ms()
+  sweep(began)
+  local entry = { seen = began, bytes = size(txn) }
+  if held[backend] and held[backend].count >= HOLD_LIMIT or HOLD_LIMIT == 0 or bytes + entry.bytes > HOLD_BYTES then
+    return refuse(txn, "full")
   end
   ticket = ticket + 1
   local mine = ticket
-  held[backend] = held[backend] or {}
-  counts[backend] = waiting + 1
-  while now < deadline do
-    held[backend] = held[backend] or {}
-    held[backend][mine] = now
+  enter(backend, mine, entry)
+  repeat
     -- 5 ms for a few; with a thousand waiting, 50 ms keeps the looking below a fifth of a core.
-    core.msleep(math.max(5, (counts[backend] or 0) // 20))
+    core.msleep(math.max(5, held[backend] and held[backend].count // 20 or 0))
+    entry.seen = now_ms()
+    sweep(entry.seen)
     local belongs = current(txn, backend)
     if belongs ~= backend then
       leave(backend, mine)
       backend = belongs
-      held[backend] = held[backend] or {}
-      held[backend][mine] = now
-      counts[backend] = (counts[backend] or 0) + 1
+      enter(backend, mine, entry)
       txn:set_var("txn.backend", backend)
     end
-    if txn.c:nbsrv(backend) > 0 then break end
-    now = now_ms()
-    sweep(now)
-  end
+    local over = has_pod(backend) or successor and txn.f:stopping()
+  until over or entry.seen - began >= patience(backend)
   leave(backend, mine)
-  if now >= deadline then txn:set_var("txn.refusal", "unready") end
+  if has_pod(backend) then return end
+  if successor and txn.f:stopping() then txn:set_var("txn.handover", true) else refuse(txn, "unready") end
 end)
 
-core.register_cli({ "show", "held" }, "show held: waiting requests by backend", function(applet)
+local function tell(applet)
   sweep(now_ms())
-  for backend, count in pairs(counts) do
-    if count > 0 then applet:send(backend .. " " .. count .. "\n") end
+  local lines = { tostring(version) }
+  for backend, here in pairs(held) do
+    lines[#lines + 1] = backend .. " " .. here.count
   end
+  applet:send(table.concat(lines, "\n") .. "\n")
+end
+
+core.register_cli({ "show", "held" }, "show held: a version, and the waiting requests by backend", tell)
+
+-- Who has to know at once when requests begin to wait asks for it so, and need not ask again and again.
+core.register_cli({ "wait", "held" }, "wait held VERSION: the same when the version is another, or after 10 seconds", function(applet, _, _, seen)
+  local deadline = now_ms() + 10000
+  while tostring(version) == seen and now_ms() < deadline do
+    core.msleep(10)
+    sweep(now_ms())
+  end
+  tell(applet)
 end)
 
 -- Errors, by HTTP status where HAProxy makes them itself, else by what the rules found out.
@@ -125,16 +193,25 @@ local function workload(txn)
   return upstream and upstream:match("^(.*)/h[12]$") or txn:get_var("txn.route") or "the service"
 end
 
+-- What the status says of the component, or else where to look.
+local function because(txn, else_)
+  local component = (txn:get_var("txn.route") or ""):match("^[^/]+/[^/]+/[^/]+")
+  local trouble = component and troubles:lookup(component)
+  if not trouble then return else_ end
+  return (trouble:gsub("%%(%x%x)", function(code) return string.char(tonumber(code, 16)) end))
+end
+
 local messages = {
   unknown = function(txn)
     return "no InferenceService at host " .. txn.sf:req_hdr("host") .. " and path " .. txn.sf:path()
       .. "; list the hosts with: kubectl get inferenceservices -A"
   end,
   unrouted = function(txn)
-    return txn:get_var("txn.route") .. " has no revision that can be served yet; kubectl describe inferenceservice says why"
+    return txn:get_var("txn.route") .. " has no revision that can be served yet: "
+      .. because(txn, "kubectl describe inferenceservice says why")
   end,
-  unready = function(txn) return "no ready pod of " .. workload(txn) .. "; kubectl get pods shows them" end,
-  full = function(txn) return "too many requests already wait for a ready pod of " .. workload(txn) end,
+  unready = function(txn) return "no ready pod of " .. workload(txn) .. ": " .. because(txn, "kubectl get pods shows them") end,
+  full = function(txn) return "too many requests already wait for a ready pod, of " .. workload(txn) .. " or of all services" end,
   ["502"] = function(txn) return "a pod of " .. workload(txn) .. " closed the connection before it had answered" end,
   ["503"] = function(txn) return "no pod of " .. workload(txn) .. " took the request: all are busy, or refuse connections" end,
   ["504"] = function(txn) return "no answer from " .. workload(txn) .. " within its timeout" end,

@@ -12,15 +12,18 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from fairlead.gateway.config import files, fingerprint
 from fairlead.gateway.plan import initial_state
 from fairlead.gateway.settings import CONFIG_FILE, MASTER_SOCKET, Settings
-from fairlead.gateway.state import MAPS, Admin, Command, Slot, State, map_file
+from fairlead.gateway.state import HANDOVER, HOLD, MAPS, Admin, Command, Slot, State, map_file
 
 _LINE_LIMIT = 15_000
 """HAProxy reads one line of commands into one buffer of 16 KiB."""
 _ANSWER_TIMEOUT = 10.0
+_WAIT_TIMEOUT = 20.0
+"""For a question that HAProxy holds back for ten."""
 _RELOAD_TIMEOUT = 30.0
 _ASK_EVERY = 2.0
 _FMAINT, _CMAINT, _DRAIN = 0x01, 0x04, 0x08
@@ -109,6 +112,13 @@ class BackendStats:
     """Responses with 5xx, HAProxy's own included."""
 
 
+class Waiting(NamedTuple):
+    """Requests that wait for a first pod, by backend, and how often one of them has begun or ceased to have any."""
+
+    version: str
+    backends: dict[str, int]
+
+
 class Haproxy:
     """One connection per call: HAProxy closes it after the line, and the next call reaches whichever process serves now."""
 
@@ -136,9 +146,16 @@ class Haproxy:
             fields = line.split()
             if len(fields) < 19:
                 continue
-            row = load[(fields[1], fields[3])]
-            state.backends.setdefault(fields[1], []).append(
-                Slot(fields[4], int(fields[18]), _admin(int(fields[6])), int(row["slim"] or 0), _busy(row))
+            backend, server, admin = fields[1], fields[3], _admin(int(fields[6]))
+            if backend == HANDOVER:
+                continue
+            if server == HOLD:
+                if admin == "ready":
+                    state.returning.add(backend)
+                continue
+            row = load[(backend, server)]
+            state.backends.setdefault(backend, []).append(
+                Slot(fields[4], int(fields[18]), admin, int(row["slim"] or 0), _busy(row))
             )
         return state
 
@@ -147,6 +164,8 @@ class Haproxy:
         for backend, slots in state.backends.items():
             if any(slot.busy for slot in slots):
                 for row in await self._stat(f"{backend} 4 -1"):
+                    if row["svname"] == HOLD:
+                        continue
                     number = int(row["svname"][1:]) - 1
                     slot = slots[number]
                     slots[number] = Slot(slot.address, slot.port, slot.admin, slot.maxconn, _busy(row))
@@ -171,8 +190,11 @@ class Haproxy:
 
     async def held(self) -> dict[str, int]:
         """Requests that wait for a first pod, by backend."""
-        lines = (await self._ask(self.settings.admin_socket, "show held")).splitlines()
-        return {backend: int(count) for backend, count in (line.split() for line in lines if line)}
+        return _waiting(await self._ask(self.settings.admin_socket, "show held")).backends
+
+    async def held_after(self, version: str) -> Waiting:
+        """The same, as soon as its version is another: when requests begin, or cease, to wait at some backend; or after ten seconds."""
+        return _waiting(await self._ask(self.settings.admin_socket, f"wait held {version}", _WAIT_TIMEOUT))
 
     async def process_id(self) -> int:
         return int((await self._info())["Pid"])
@@ -182,8 +204,9 @@ class Haproxy:
         return (await self._info()).get("description", "")
 
     async def reload(self) -> None:
-        """Replace the worker by one with the files' configuration; returns when the new one serves."""
+        """Replace the worker by one with the files' configuration, to which waiting requests go; returns when the new one serves."""
         before = await self.process_id()
+        await self._ask(self.settings.admin_socket, "hand over")
         try:
             async with asyncio.timeout(_RELOAD_TIMEOUT):
                 await self._tell_master_to_reload()
@@ -241,13 +264,13 @@ class Haproxy:
         answer = await self._ask(self.settings.admin_socket, f"show stat {what}")
         return csv.DictReader(answer.removeprefix("# ").splitlines())
 
-    async def _ask(self, socket: Path, line: str) -> str:
+    async def _ask(self, socket: Path, line: str, within: float = _ANSWER_TIMEOUT) -> str:
         try:
-            async with asyncio.timeout(_ANSWER_TIMEOUT), _connection(socket) as (reader, writer):
+            async with asyncio.timeout(within), _connection(socket) as (reader, writer):
                 writer.write(f"{line}\n".encode())
                 return (await reader.read(-1)).decode()
         except TimeoutError:
-            raise HaproxyError(f"HAProxy did not answer {line[:100]!r} within {_ANSWER_TIMEOUT:.0f} s") from None
+            raise HaproxyError(f"HAProxy did not answer {line[:100]!r} within {within:.0f} s") from None
         except OSError as error:
             raise HaproxyGone(f"HAProxy closed {socket} in the middle of an answer: {error}") from error
 
@@ -262,6 +285,11 @@ async def _connection(socket: Path) -> AsyncIterator[tuple[asyncio.StreamReader,
         yield reader, writer
     finally:
         writer.close()
+
+
+def _waiting(answer: str) -> Waiting:
+    version, *lines = answer.splitlines() or [""]
+    return Waiting(version, {backend: int(count) for backend, count in (line.split() for line in lines if line)})
 
 
 def _lines(commands: Iterable[Command]) -> Iterable[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 from fairlead.gateway.routes import Endpoint, RouteTable, Split, Transport, Upstream
 from fairlead.gateway.state import (
@@ -19,6 +20,7 @@ from fairlead.gateway.state import (
     SetAdmin,
     SetEntry,
     SetMaxconn,
+    SetReturning,
     Slot,
     State,
 )
@@ -54,7 +56,7 @@ def plan(state: State, table: RouteTable) -> Plan:
     wanted = _wanted_maps(table, lent)
     for key, backend in lent.items():
         target = table.upstreams.get(key)
-        _place(result, backend, state.backends[backend], target)
+        _place(result, backend, state.backends[backend], target, returning=backend in state.returning)
         if target is None and not all(slot.free for slot in state.backends[backend]):
             # Still finishing requests: keep its name and its timeout until it can be lent to another.
             wanted["upstreams"][backend] = key
@@ -63,7 +65,7 @@ def plan(state: State, table: RouteTable) -> Plan:
                 wanted["holds"][backend] = state.maps["holds"][backend]
 
     # A change concerns one or two of the maps; with a thousand services the others are many thousand entries.
-    names = ("upstreams", "timeouts", "holds", "http", "grpc", "hosts", "paths")
+    names = ("upstreams", "timeouts", "holds", "troubles", "http", "grpc", "hosts", "paths")
     inside_out = [name for name in names if state.maps[name] != wanted[name]]
     for name in inside_out:
         result.commands.extend(_additions(name, state.maps[name], wanted[name]))
@@ -121,10 +123,11 @@ def _wanted_maps(table: RouteTable, lent: Mapping[str, str]) -> dict[str, dict[s
         "upstreams": {backend: upstream.key for backend, upstream in backends.items()},
         "timeouts": {backend: str(max(1, round(upstream.timeout * 1000))) for backend, upstream in backends.items()},
         "holds": {
-            backend: str(max(1, round(upstream.hold * 1000)))
+            backend: str(round(upstream.hold * 1000))
             for backend, upstream in backends.items()
             if upstream.hold is not None
         },
+        "troubles": {route: quote(text, safe="") for route, text in table.troubles.items()},
     }
 
 
@@ -136,7 +139,7 @@ def _additions(name: str, current: Mapping[str, str], wanted: Mapping[str, str])
             yield SetEntry(name, key, value)
 
 
-def _place(result: Plan, backend: str, slots: list[Slot], upstream: Upstream | None) -> None:
+def _place(result: Plan, backend: str, slots: list[Slot], upstream: Upstream | None, *, returning: bool) -> None:
     """Give each ready endpoint a server, and take the servers of all others out."""
     ready = upstream.ready if upstream else frozenset()
     maxconn = upstream.concurrency if upstream else 0
@@ -158,6 +161,8 @@ def _place(result: Plan, backend: str, slots: list[Slot], upstream: Upstream | N
             result.commands.append(SetMaxconn(backend, number, maxconn))
         if slots[number].admin != "ready":
             result.commands.append(SetAdmin(backend, number, "ready"))
+    if returning != bool(at):
+        result.commands.append(SetReturning(backend, bool(at)))
     for number, slot in enumerate(slots):
         if number in at.values():
             continue

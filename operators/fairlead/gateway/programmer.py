@@ -35,7 +35,6 @@ class Programmer:
         self._turn = asyncio.Lock()
         """Who changes HAProxy or its files: a file written in the middle of a reload would be what the new worker reads."""
         self._unwritten = asyncio.Event()
-        self._reload_by: float | None = None
         self.in_effect = False
         """The last table led to is what HAProxy serves."""
         self.draining = False
@@ -126,26 +125,8 @@ class Programmer:
             self.draining = needed.draining
             if not needed.needs_reload:
                 return
-            if await self._held():
-                self.draining = True
-                return
             settings = self._haproxy.settings
             self._state = await self._reload(grown(self._state, needed, spare_slots=settings.slots))
-
-    async def _held(self) -> bool:
-        """Whether a reload should wait for requests that are held: the worker that it replaces hears of no new pods.
-
-        It waits no longer than those requests would.
-        """
-        now, held = time.monotonic(), await self._haproxy.held()
-        if self._reload_by is None:
-            holds = self._state.maps["holds"] if self._state is not None else {}
-            longest = [int(holds[backend]) / 1000 for backend in held if backend in holds]
-            self._reload_by = now + max([self._haproxy.settings.hold_timeout, *longest])
-        if held and now < self._reload_by:
-            return True
-        self._reload_by = None
-        return False
 
     async def _read(self) -> State:
         """Also replaces a worker whose configuration is not this program's, after an upgrade or with other settings."""

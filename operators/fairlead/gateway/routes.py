@@ -51,7 +51,7 @@ class Upstream:
     unready: frozenset[Endpoint]
     """Known, and on their way: not ready, and not about to end."""
     hold: float | None = None
-    """Seconds that a request waits for a first pod, where one is started for it; None: as long as for any other workload."""
+    """Seconds that a request waits for a first pod, where one is started for it; 0: no longer, because the start has failed; None: as long as for any other workload."""
     check: Check | None = None
     """How a pod is asked whether it is ready."""
 
@@ -80,6 +80,8 @@ class ServiceRoutes:
     routes: Mapping[str, tuple[Target, ...]]
     components: Mapping[str, tuple[Target, ...]]
     upstreams: Mapping[str, Upstream]
+    troubles: Mapping[str, str] = field(default_factory=dict)
+    """A component's route to why it cannot serve."""
 
     def upstream(self, workload: str, transport: Transport) -> Upstream | None:
         """The workload's port for such requests; a workload with only one kind of port gets all requests there."""
@@ -99,6 +101,8 @@ class RouteTable:
     splits: dict[Transport, dict[str, Split]] = field(default_factory=lambda: {t: {} for t in Transport})
     """Per kind of request: a route to its split. A route without one has nothing that could serve it."""
     upstreams: dict[str, Upstream] = field(default_factory=dict)
+    troubles: dict[str, str] = field(default_factory=dict)
+    """A component's route to why it cannot serve, as its status says."""
     conflicts: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
@@ -117,6 +121,7 @@ def route_table(services: Iterable[ServiceRoutes]) -> RouteTable:
                 )
         table.paths.update(service.paths)
         table.upstreams.update(service.upstreams)
+        table.troubles.update(service.troubles)
         for transport, splits in table.splits.items():
             for route, targets in service.routes.items():
                 if split := _split(service, targets, transport):

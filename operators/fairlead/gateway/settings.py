@@ -11,6 +11,7 @@ from fairlead.api import names
 
 ADMIN_SOCKET = "admin.sock"
 MASTER_SOCKET = "master.sock"
+HOLD_SOCKET = "hold.sock"
 CONFIG_FILE = "haproxy.cfg"
 
 _SOCKET_PATH_LIMIT = 107
@@ -57,6 +58,8 @@ class Settings:
     """How long a request may wait for a workload that has no ready pod; 0 answers 503 at once."""
     hold_limit: int = 1000
     """Requests that may wait like that, for one workload."""
+    hold_bytes: int = 128 << 20
+    """What all requests that wait like that may take of memory, the kernel's included: at least 16 KiB each, 144 KiB with a large body."""
     drain_timeout: float = 900.0
     """How long a HAProxy process that a reload replaced may take to finish its requests."""
 

@@ -9,10 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
-MAPS = ("hosts", "paths", "http", "grpc", "upstreams", "timeouts", "holds")
+MAPS = ("hosts", "paths", "http", "grpc", "upstreams", "timeouts", "holds", "troubles")
 """`hosts`, `paths`: to a route. `http`, `grpc`: a route to its backend, or its weighted backends, for that kind of request.
 `upstreams`: a backend to whom it serves. `timeouts`: a backend to the milliseconds that a response may take. `holds`: a backend whose pods have to be woken to the milliseconds that
-a request may wait for them."""
+a request may wait for them; 0: none will come. `troubles`: a component's route to why it cannot serve, percent-encoded."""
+
+HOLD = "hold"
+"""The server of each backend that takes over when its last pod has refused a connection: the request goes back to where others wait."""
+
+HANDOVER = "handover"
+"""The backend that leads from a worker that a reload has replaced to its successor."""
 
 Admin = Literal["ready", "drain", "maint"]
 
@@ -36,14 +42,20 @@ class Slot:
 
 @dataclass(slots=True)
 class State:
-    """`backends` maps a backend's name to its slots; slot `n` is HAProxy's server `s{n+1}`."""
+    """`backends` maps a backend's name to its slots; slot `n` is HAProxy's server `s{n+1}`. `returning`: backends whose server `hold` is in use.
+
+    That is so while the backend has pods, as far as the agent knows: without any, requests wait before they come to a backend.
+    """
 
     maps: dict[str, dict[str, str]] = field(default_factory=lambda: {name: {} for name in MAPS})
     backends: dict[str, list[Slot]] = field(default_factory=dict)
+    returning: set[str] = field(default_factory=set)
 
     def copy(self) -> State:
         return State(
-            {name: dict(entries) for name, entries in self.maps.items()}, {b: list(s) for b, s in self.backends.items()}
+            {name: dict(entries) for name, entries in self.maps.items()},
+            {b: list(s) for b, s in self.backends.items()},
+            set(self.returning),
         )
 
 
@@ -152,3 +164,18 @@ class SetAdmin(_ServerCommand):
         # A server that has just left the balancing may have requests that were not there at the last reading.
         busy = max(1, slot.busy) if self.admin == "drain" and slot.admin == "ready" else slot.busy
         self._replace(state, replace(slot, admin=self.admin, busy=busy))
+
+
+@dataclass(frozen=True, slots=True)
+class SetReturning:
+    """Whether the backend's server `hold` is in use."""
+
+    backend: str
+    on: bool
+
+    @property
+    def text(self) -> str:
+        return f"set server {self.backend}/{HOLD} state {'ready' if self.on else 'maint'}"
+
+    def apply(self, state: State) -> None:
+        (state.returning.add if self.on else state.returning.discard)(self.backend)
