@@ -87,11 +87,12 @@ def _from_zero(seen: Observation, policy: Policy, state: State) -> tuple[Decisio
 
 
 def _at_zero(seen: Observation, policy: Policy, state: State, value: float) -> tuple[Decision, State]:
-    if seen.idle and policy.least == 0:
-        return Decision(0, Mode.IDLE, value, policy.target, "nothing asks for it"), state
+    # A pause is one also while nobody asks: the gateways refuse requests at once during it, with the reason, instead of holding them.
     if state.paused_until is not None and state.now < state.paused_until and policy.least == 0:
         reason = f"the last wake-up failed; the next try is in {state.paused_until - state.now:.0f} s"
         return Decision(0, Mode.PAUSED, value, policy.target, reason), state
+    if seen.idle and policy.least == 0:
+        return Decision(0, Mode.IDLE, value, policy.target, "nothing asks for it"), state
     woken = replace(state, activating_since=state.now, paused_until=None)
     wanted = policy.bounded(max(1, _replicas(value, policy)))
     reason = f"{seen.waiting:g} requests wait for it" if seen.waiting else "it is asked for"
