@@ -114,7 +114,7 @@ def test_deleting_what_is_not_there_fails_unless_that_is_fine(cli: Any) -> None:
 def test_get_shows_address_readiness_revision_and_split(cli: Any, cluster: Any) -> None:
     cluster.service("iris", status=READY)
     header, row = cli("get", "iris").out.splitlines()
-    assert header.split() == ["NAME", "READY", "URL", "REVISION", "TRAFFIC", "AGE"]
+    assert header.split() == ["NAME", "READY", "URL", "REVISION", "TRAFFIC", "REPLICAS", "SCALING", "AGE"]
     assert row.split()[:4] == ["iris", "True", "http://iris-default.example.com", "00002"]
     assert "00002 20% · 00001 80% (prev)" in row
 

@@ -31,6 +31,7 @@ ENTRIES = (
     Entry("describe", "fairlead.cli.services:describe", "Tell all about one service: conditions, revisions, model, events.", SERVICES),
     Entry("predict", "fairlead.cli.predict:predict", "Send a request to a service and print the answer.", SERVICES),
     Entry("traffic", "fairlead.cli.traffic:traffic", "Show or change the split between revisions; promote or roll back.", SERVICES),
+    Entry("autoscale", "fairlead.cli.autoscale:autoscale", "Explain the last hour of a service's scaling: a chart, a table, and what other settings would have done.", SERVICES),
     Entry("logs", "fairlead.cli.logs:logs", "Print what a service's pods have logged.", SERVICES),
     Entry("serve", "fairlead.cli.models:serve", "Serve one model from this terminal, without a cluster.", MODELS, True),
     Entry("inspect", "fairlead.cli.models:inspect", "Tell what a model file is, and what it expects.", MODELS),

@@ -46,6 +46,13 @@ class Target:
             return running.url.rstrip("/")
         return None
 
+    def operator_address(self) -> str | None:
+        """The operator's own port, if this is the laptop cluster."""
+        running, used = laptop(), self.kubeconfig_path()
+        if running and used and Path(used).resolve() == Path(running.kubeconfig).resolve():
+            return running.operator or None
+        return None
+
 
 def laptop() -> Running | None:
     """The cluster that `fairlead up` runs on this machine."""

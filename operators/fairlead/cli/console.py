@@ -25,3 +25,10 @@ def show(*parts: RenderableType) -> None:
             console.print(part)
     for line in captured.get().splitlines():
         print(line.rstrip())
+
+
+def width() -> int:
+    """Columns of the terminal; of a plain one where there is none."""
+    import shutil
+
+    return shutil.get_terminal_size((80, 24)).columns

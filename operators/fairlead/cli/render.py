@@ -18,6 +18,21 @@ class Share(NamedTuple):
     latest: bool
 
 
+class Scaling(NamedTuple):
+    """What demand makes of one revision's replicas."""
+
+    component: str
+    revision: str
+    ready: int
+    desired: int
+    mode: str
+    demand: str
+    """`14.2/7 concurrency`: what was seen, and what one replica is to carry."""
+    changed: str
+    """How long ago the replicas last changed."""
+    why: str
+
+
 class Summary(NamedTuple):
     """One line of `fairlead get`."""
 
@@ -29,6 +44,8 @@ class Summary(NamedTuple):
     revision: str
     """The latest revision that is ready."""
     shares: list[Share]
+    scaling: list[Scaling]
+    """Of the predictor; empty if its replicas do not follow demand."""
     age: str
     reason: str
     """Why it is not ready; empty if it is."""
@@ -45,6 +62,7 @@ def summary(isvc: Object, now: datetime) -> Summary:
         ready=condition.get("status", "Unknown"),
         revision=short_revision(predictor.get("latestReadyRevision", ""), metadata["name"]),
         shares=shares(isvc),
+        scaling=scaling(isvc, now, "predictor"),
         age=age(metadata.get("creationTimestamp"), now),
         reason="" if condition.get("status") == "True" else why_not_ready(isvc),
     )
@@ -59,6 +77,33 @@ def shares(isvc: Object, component: str = "predictor") -> list[Share]:
         )
         for item in status.get("traffic") or ()
     ]
+
+
+def scaling(isvc: Object, now: datetime, component: str) -> list[Scaling]:
+    status = ((isvc.get("status") or {}).get("components") or {}).get(component) or {}
+    return [
+        Scaling(
+            component,
+            short_revision(item.get("revisionName", ""), isvc["metadata"]["name"]),
+            item.get("ready", 0),
+            item["desired"],
+            item["mode"],
+            f"{item['value']:g}/{item['target']:g} {item['metric']}",
+            age(item.get("lastScaleTime"), now),
+            item.get("reason", ""),
+        )
+        for item in status.get("autoscaling") or ()
+    ]
+
+
+def replicas(found: list[Scaling]) -> str:
+    """`1/2`, ready of desired, for each revision."""
+    return " · ".join(f"{one.ready}/{one.desired}" for one in found)
+
+
+def modes(found: list[Scaling]) -> str:
+    """`Panic 14.2/7 concurrency` for each revision."""
+    return " · ".join(f"{one.mode} {one.demand}" for one in found)
 
 
 def short_revision(revision: str, service: str) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 class Output(StrEnum):
     TABLE = "table"
+    WIDE = "wide"
     JSON = "json"
     YAML = "yaml"
     NAME = "name"
@@ -47,10 +48,10 @@ def get(
             return found.items, where
 
     items, where = run(work())
-    if output is not Output.TABLE:
+    if output not in (Output.TABLE, Output.WIDE):
         _dump(items, output, single=name is not None)
     elif items:
-        show(*service_table(items, with_namespace=all_namespaces))
+        show(*service_table(items, with_namespace=all_namespaces, wide=output is Output.WIDE))
     else:
         print(f"no InferenceServices in {'any namespace' if all_namespaces else f'namespace {where}'}")
 
@@ -75,21 +76,24 @@ def describe(
     show(*description(isvc, events))
 
 
-def service_table(items: Sequence[Object], *, with_namespace: bool = False) -> list[RenderableType]:
-    """The services, and below them, for each that is not ready, a line that says why."""
+def service_table(items: Sequence[Object], *, with_namespace: bool = False, wide: bool = False) -> list[RenderableType]:
+    """The services, and below them, for each that is not ready, a line that says why. `wide`: also why it has as many replicas as it has."""
     from rich.table import Table
     from rich.text import Text
 
-    from fairlead.cli.render import split, summary
+    from fairlead.cli.render import modes, replicas, split, summary
     from fairlead.kube.objects import utcnow
 
     rows = [summary(item, utcnow()) for item in sorted(items, key=_key)]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in [*(["NAMESPACE"] if with_namespace else []), "NAME", "READY", "URL", "REVISION", "TRAFFIC", "AGE"]:
-        table.add_column(column, overflow="fold", no_wrap=column in ("NAME", "READY", "AGE"))
+    columns = ["NAME", "READY", "URL", "REVISION", "TRAFFIC", "REPLICAS", "SCALING", "AGE"]
+    for column in [*(["NAMESPACE"] if with_namespace else []), *columns, *(["SCALED", "WHY"] if wide else [])]:
+        table.add_column(column, overflow="fold", no_wrap=column in ("NAME", "READY", "REPLICAS", "AGE", "SCALED"))
     for row in rows:
+        scaled = [replicas(row.scaling), modes(row.scaling)]
         cells = [*([row.namespace] if with_namespace else []), row.name, _ready(row.ready), row.url, row.revision]
-        table.add_row(*cells, split(row.shares), row.age)
+        why = [" · ".join(one.changed for one in row.scaling), "; ".join(one.why for one in row.scaling)]
+        table.add_row(*cells, split(row.shares), *scaled, row.age, *(why if wide else []))
     return [table, *(Text(f"{row.name} is not ready: {row.reason}", style="red") for row in rows if row.reason)]
 
 
@@ -98,7 +102,7 @@ def description(isvc: Object, events: Sequence[Object]) -> list[RenderableType]:
     from rich.padding import Padding
     from rich.text import Text
 
-    from fairlead.cli.render import age, event_time, summary
+    from fairlead.cli.render import age, event_time, scaling, summary
     from fairlead.kube.objects import utcnow
 
     now = utcnow()
@@ -116,6 +120,11 @@ def description(isvc: Object, events: Sequence[Object]) -> list[RenderableType]:
         [[c["type"], _ready(c["status"]), c.get("reason", ""), c.get("message", "")] for c in conditions],
     )
     section("Traffic", ["COMPONENT", "REVISION", "PERCENT", "TAG", "SERVICE"], _traffic_rows(status))
+    section(
+        "Scaling",
+        ["COMPONENT", "REVISION", "READY", "DESIRED", "MODE", "DEMAND", "CHANGED", "WHY"],
+        [list(map(str, one)) for component in status.get("components") or () for one in scaling(isvc, now, component)],
+    )
     canaries = status.get("canaryStatuses") or []
     section(
         "Canaries",

@@ -14,6 +14,7 @@ import orjson
 
 from fairlead.api import names
 from fairlead.api.crd import KINDS, custom_resource_definition
+from fairlead.controllers.autoscaler import explain
 from fairlead.controllers.autoscaler.agents import HttpAgents
 from fairlead.controllers.inferenceservice.gateways import HttpGateways
 from fairlead.controllers.inferenceservice.settings import Settings
@@ -66,6 +67,7 @@ async def _run(options: argparse.Namespace) -> None:
         )
         manager.add(controller)
         manager.add_task("autoscaler", autoscaler.run)
+        manager.add_routes(explain.route(autoscaler))
         if options.apply_crds:
             await _apply_crds(client)
         try:

@@ -16,6 +16,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Cor
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+from aiohttp import web
+
 from fairlead.api import names
 from fairlead.kube.client import Client
 from fairlead.kube.controller import Controller
@@ -53,6 +55,7 @@ class Manager:
         self._informers: list[Informer] = []
         self._controllers: list[Controller] = []
         self._tasks: list[tuple[str, Task]] = []
+        self._routes: list[web.RouteDef] = []
         self._stop = asyncio.Event()
 
     def informer(
@@ -88,6 +91,10 @@ class Manager:
         """Runs `task()` while this process leads, after the informers have synced; it is to run until cancelled."""
         self._tasks.append((name, task))
 
+    def add_routes(self, *routes: web.RouteDef) -> None:
+        """Served beside the probes, also while another process leads."""
+        self._routes += routes
+
     def stop(self) -> None:
         """What SIGTERM does."""
         self._stop.set()
@@ -95,7 +102,7 @@ class Manager:
     async def run(self) -> None:
         """Returns when told to stop. Raises LeaseLost, or whatever ended a part that must not end."""
         heartbeat = Heartbeat()
-        probes = Probes(self._informers, heartbeat)
+        probes = Probes(self._informers, heartbeat, self._routes)
         with _signals(self.stop):
             async with probes.served(self.address) as self.address:
                 self.serving.set()

@@ -1,4 +1,4 @@
-"""The operator's own port: /healthz, /readyz and /metrics.
+"""The operator's own port: /healthz, /readyz, /metrics, and what its parts add.
 
 /healthz fails when a restart would help: the event loop is stuck, or an informer has stopped trying. It does not fail because
 the API server is away: restarting every operator would not bring it back. /readyz fails until the caches are filled; a standby
@@ -41,9 +41,13 @@ class Heartbeat:
 
 
 class Probes:
-    def __init__(self, informers: Sequence[Informer], heartbeat: Heartbeat) -> None:
+    def __init__(
+        self, informers: Sequence[Informer], heartbeat: Heartbeat, routes: Sequence[web.RouteDef] = ()
+    ) -> None:
+        """`routes`: what else is served at the port."""
         self._informers = informers
         self._heartbeat = heartbeat
+        self._routes = routes
 
     def unhealthy(self, now: float) -> list[str]:
         """Why this process should be restarted, at `now` by the event loop's clock; empty if it need not be."""
@@ -64,7 +68,12 @@ class Probes:
         """Serves them at `address`; gives the address with the real port."""
         app = web.Application()
         app.add_routes(
-            [web.get("/healthz", self._healthz), web.get("/readyz", self._readyz), web.get("/metrics", _metrics)]
+            [
+                web.get("/healthz", self._healthz),
+                web.get("/readyz", self._readyz),
+                web.get("/metrics", _metrics),
+                *self._routes,
+            ]
         )
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()

@@ -72,6 +72,10 @@ class Board:
             for name, scaled in workloads.items()
         }
 
+    def of(self, service: Key) -> Mapping[str, Scaled]:
+        """By the workload's name."""
+        return self._scaled.get(service, {})
+
     def decided(self, workload: Key, outcome: Outcome) -> None:
         self._outcomes[workload] = outcome
 

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from fairlead.api import names
+from fairlead.api.base import Open
 from fairlead.autoscaling import Decision, Mode, Observation, Policy, State, decide, initial_state, with_sign_of_life
 from fairlead.autoscaling.history import History
 from fairlead.controllers.autoscaler.agents import Agents, AgentSilent
@@ -21,7 +22,7 @@ from fairlead.controllers.autoscaler.board import Board, Outcome, Scaled
 from fairlead.controllers.autoscaler.readings import Reading, Traffic, observation, traffic
 from fairlead.controllers.cluster import Cluster
 from fairlead.kube.errors import KubeError
-from fairlead.kube.objects import Key, Object, key_of, resource_version, utcnow
+from fairlead.kube.objects import Key, Object, key_of, resource_version, timestamp, utcnow
 from fairlead.kube.resources import DEPLOYMENTS, PODS
 
 log = logging.getLogger(__name__)
@@ -72,12 +73,15 @@ class Autoscaler:
         self._before: Mapping[str, Reading] = {}
         self.known: dict[Key, Known] = {}
         """By workload, of the last tick; to be read only."""
+        self.running = False
+        """Whether this operator decides; another may lead."""
         self._turn = asyncio.Lock()
         """One decision at a time: a tick and a wake-up may meet at a workload."""
 
     async def run(self) -> None:
         """Until cancelled. Asks each agent for demand in a task of its own."""
         watched: dict[str, asyncio.Task[None]] = {}
+        self.running = True
         async with asyncio.TaskGroup() as group:
             while True:
                 began = self._clock()
@@ -108,6 +112,15 @@ class Autoscaler:
             known = self.known.get(key)
             if known is None or known.state.desired == 0:
                 await self._decide(key, scaled[key], Traffic(waiting=held[key]), complete=False)
+
+    def explanation(self, service: Key) -> Open:
+        """What `explain` answers: the service's decisions, to be replayed."""
+        workloads = [
+            {"workload": name, "revision": scaled.revision, "history": known.history.document()}
+            for name, scaled in self._board.of(service).items()
+            if (known := self.known.get(Key(service.namespace, name))) is not None
+        ]
+        return {"clock": self._clock(), "time": timestamp(self._now()), "workloads": workloads}
 
     # --- One workload -----------------------------------------------------------------------------------------
 

@@ -32,16 +32,19 @@ def asleep(there: Children) -> frozenset[str]:
     )
 
 
-def autoscaling(board: Board, namespace: str, workloads: Sequence[Workload], before: Open) -> list[Open]:
-    """What was decided of each; what the status says already, where nothing has been since this operator started."""
+def autoscaling(
+    board: Board, namespace: str, workloads: Sequence[Workload], there: Children, before: Open
+) -> list[Open]:
+    """What was decided of each, and how many pods are ready; what the status says already, where nothing has been decided since this operator started."""
     told = {item.get("revisionName"): item for item in before.get("autoscaling", ())}
     found = []
     for workload in workloads:
         outcome = board.outcome(Key(namespace, workload.name))
-        if outcome is not None:
-            found.append({"revisionName": workload.revision.name, **outcome.status()})
-        elif workload.revision.name in told:
-            found.append(told[workload.revision.name])
+        decided = outcome.status() if outcome is not None else told.get(workload.revision.name)
+        if decided is not None:
+            deployment = there.deployment(workload.name) or {}
+            ready = deployment.get("status", {}).get("readyReplicas", 0)
+            found.append({"revisionName": workload.revision.name, **decided, "ready": ready})
     return found
 
 

@@ -154,7 +154,7 @@ class Reconciler:
             (runtime["kind"], runtime["name"]) if runtime else None,
             want.asked_percent,
             asleep(there),
-            autoscaling(self._board, namespace, workloads, before),
+            autoscaling(self._board, namespace, workloads, there, before),
         )
         return Component(want, decided, new, workloads, report)
 

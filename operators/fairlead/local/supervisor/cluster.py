@@ -90,7 +90,8 @@ class LaptopCluster:
         )
         await manifests.apply(self.client, [*runtimes, manifests.inferenceservice_config()])
         self.applied = await manifests.apply(self.client, documents)
-        home.remember_running(Running(os.getpid(), self.url, str(home.kubeconfig), self.agent))
+        operator = f"127.0.0.1:{self._operator_port}"
+        home.remember_running(Running(os.getpid(), self.url, str(home.kubeconfig), self.agent, operator))
 
     async def failed(self) -> None:
         """Returns never, but raises what ended a part that must not end."""

@@ -35,6 +35,8 @@ class Running:
     url: str
     kubeconfig: str
     agent: str
+    operator: str = ""
+    """Its own port, as HOST:PORT."""
 
 
 @dataclass(frozen=True)
