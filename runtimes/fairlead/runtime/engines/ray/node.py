@@ -80,14 +80,15 @@ def start_node(**parameters: Any) -> Any:
     from ray._private.node import Node
     from ray._private.parameter import RayParams
 
-    class ServingNode(Node):  # type: ignore[misc]
+    class ServingNode(Node):
         def start_api_server(self, **_: Any) -> None:
             """No dashboard."""
 
     def agent_command(component: str, session_dir: str, unbuffered: bool = True) -> list[str]:
         return [sys.executable, "-S", "-E", str(AGENT)]
 
-    settings = RayParams(
+    make: Any = RayParams  # whose annotations are not what it takes
+    settings = make(
         object_store_memory=OBJECT_STORE,
         no_monitor=True,
         include_log_monitor=False,
