@@ -1,22 +1,28 @@
 """The gRPC door: V2's service with Triton's additional calls, grpc.health.v1 and server reflection.
 
-Two implementations take the same handlers. pygrpc-native does HTTP/2 and gRPC in Rust and is several times as fast as
-grpc.aio, which stays as the one for platforms without it, and serves bidirectional streams behind it in any case.
+All of it is served by grpc.aio. Where pygrpc-native is installed, that server stands behind a front that answers ModelInfer
+itself (`native`): grpc.aio is the limit of a small model.
 """
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import logging
+import shutil
+import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
+from fairlead.runtime.doors.native import NOT_PARSED, NativeFront, retry_metadata
 from fairlead.runtime.doors.request import Limits
 from fairlead.runtime.errors import InvalidRequest, LoadError, ServingError
 from fairlead.runtime.protocols import documents, pb, v2_grpc
@@ -43,30 +49,51 @@ class GrpcDoor:
         self._limits = limits or Limits()
         self._address = address
         self._service = Service(repository, self._limits)
-        self._front = choose_front(front)
+        self._native = choose_front(front) == "native"
         self._shared = shared
         self._health = health.aio.HealthServicer()
         self._server: Any = None
+        self._front: NativeFront | None = None
+        self._directory: str | None = None
         self.port = 0
 
     async def start(self) -> None:
         """Raises OSError if the port cannot be bound."""
+        server = self._make_server()
+        try:
+            if self._native:
+                self._front = self._make_front()
+                self.port = self._front.port
+                self._directory = tempfile.mkdtemp(prefix="fairlead-grpc-")
+                behind = str(Path(self._directory, "behind.sock"))
+                server.add_insecure_port(f"unix:{behind}")
+            else:
+                self.port = server.add_insecure_port(self._address)
+        except (OSError, RuntimeError) as error:
+            raise OSError(0, f"cannot listen on {self._address} for gRPC: the port is in use or not ours") from error
+        await server.start()
+        if self._front is not None:
+            self._front.start(behind)
+        self._server = server
+
+    def _make_front(self) -> NativeFront:
+        method = f"/{pb.SERVICE}/ModelInfer"
+        return NativeFront(
+            self._address, method, self._service.predict, max_message=self._limits.max_body, shared=self._shared
+        )
+
+    def _make_server(self) -> Any:
         options = [
             ("grpc.max_receive_message_length", self._limits.max_body),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", int(self._shared)),
         ]
-        server = _native_server(options) if self._front == "native" else grpc.aio.server(options=options)
+        server = grpc.aio.server(options=options)
         server.add_registered_method_handlers(pb.SERVICE, self._service.handlers())
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [pb.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(ReflectionServicer(names, pool=_AllPools()), server)
-        try:
-            self.port = server.add_insecure_port(self._address)
-        except RuntimeError as error:
-            raise OSError(0, f"cannot listen on {self._address} for gRPC: the port is in use or not ours") from error
-        await server.start()
-        self._server = server
+        return server
 
     async def serving(self, ready: bool) -> None:
         """What grpc.health.v1 says."""
@@ -76,19 +103,20 @@ class GrpcDoor:
 
     async def stop(self, grace: float) -> None:
         if self._server is not None:
-            await self._server.stop(grace)
+            both = (
+                [self._server.stop(grace)]
+                if self._front is None
+                else [self._server.stop(grace), self._front.stop(grace)]
+            )
+            await asyncio.gather(*both)
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
 
 
 def choose_front(wanted: str) -> str:
     if wanted == "auto":
         return "native" if importlib.util.find_spec("pygrpc_native") is not None else "grpcio"
     return wanted
-
-
-def _native_server(options: list[tuple[str, Any]]) -> Any:
-    import pygrpc_native.aio
-
-    return pygrpc_native.aio.server(options=[option for option in options if option[1] != -1])
 
 
 class _AllPools:
@@ -138,8 +166,7 @@ class Service:
             )
             for name, method in methods.items()
         }
-        serialize = pb.ModelInferResponse.SerializeToString
-        handlers["ModelInfer"] = grpc.unary_unary_rpc_method_handler(self.infer, v2_grpc.parse, serialize)
+        handlers["ModelInfer"] = grpc.unary_unary_rpc_method_handler(self.infer)
         handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
             self.stream_infer, v2_grpc.parse, pb.ModelStreamInferResponse.SerializeToString
         )
@@ -147,24 +174,38 @@ class Service:
 
     # --- Predictions --------------------------------------------------------------------------------------------
 
-    async def infer(self, incoming: v2_grpc.Incoming, context: Any) -> Any:
+    async def predict(self, payload: bytes, headers: Mapping[str, str], remaining: float | None) -> bytes:
+        """The answer to a ModelInferRequest. Raises ServingError, and protobuf's DecodeError if it is none."""
         started = time.perf_counter()
+        incoming = v2_grpc.parse(payload)
         message = incoming.message
         name = message.model_name
         metrics = self._repository.metrics
         label = name if name in self._repository.entries else ""
         try:
             runner = await self._repository.loaded(name, message.model_version)
-            request = self._decode(incoming, context)
+            request = self._decode(incoming, headers, remaining)
             response = v2_grpc.encode_response(await runner.infer(request), raw=bool(incoming.raw))
         except ServingError as error:
             metrics.requests.add((label, "v2-grpc", _CODES[error.grpc_code].name))
             if error.__cause__ is not None and error.http_status >= 500:
                 log.error("ModelInfer %s: %s", name, error, exc_info=error.__cause__)
-            await _abort(context, error)
+            raise
+        except asyncio.CancelledError:
+            metrics.requests.add((label, "v2-grpc", "CANCELLED"))
+            raise
         metrics.requests.add((label, "v2-grpc", "OK"))
         metrics.seconds.child((label, "v2-grpc")).observe(time.perf_counter() - started)
-        return response
+        return bytes(response.SerializeToString())
+
+    async def infer(self, payload: bytes, context: Any) -> bytes:
+        """`predict` as a handler of grpc.aio's."""
+        try:
+            return await self.predict(payload, _headers(context), context.time_remaining())
+        except ServingError as error:
+            return await _abort(context, error)  # type: ignore[no-any-return]
+        except DecodeError:
+            return await context.abort(grpc.StatusCode.INTERNAL, NOT_PARSED)  # type: ignore[no-any-return]
 
     async def stream_infer(self, messages: AsyncIterator[v2_grpc.Incoming], context: Any) -> AsyncIterator[Any]:
         """Each request's responses in turn; an error is a response, the stream goes on, as with Triton."""
@@ -172,7 +213,7 @@ class Service:
             message = incoming.message
             try:
                 runner = await self._repository.loaded(message.model_name, message.model_version)
-                request = self._decode(incoming, context)
+                request = self._decode(incoming, _headers(context), context.time_remaining())
                 raw = bool(incoming.raw)
                 async for response in runner.stream(request):
                     yield pb.ModelStreamInferResponse(infer_response=v2_grpc.encode_response(response, raw=raw))
@@ -183,14 +224,11 @@ class Service:
                     error_message=error.message, infer_response=pb.ModelInferResponse(id=message.id)
                 )
 
-    def _decode(self, incoming: v2_grpc.Incoming, context: Any) -> InferRequest:
+    def _decode(self, incoming: v2_grpc.Incoming, headers: Mapping[str, str], remaining: float | None) -> InferRequest:
         request = v2_grpc.decode_request(incoming, max_elements=self._limits.max_elements)
-        remaining = context.time_remaining()
-        if remaining is not None and remaining < 1e8:  # both implementations have a way of saying "none"
+        request.headers = headers
+        if remaining is not None:
             request.deadline = time.monotonic() + remaining
-        metadata = context.invocation_metadata()
-        if metadata:
-            request.headers = {key: value for key, value in metadata if isinstance(value, str)}
         return request
 
     # --- Health and metadata ------------------------------------------------------------------------------------
@@ -261,6 +299,9 @@ def _with_status(method: Method) -> Method:
     return call
 
 
+def _headers(context: Any) -> dict[str, str]:
+    return {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+
+
 async def _abort(context: Any, error: ServingError) -> Any:
-    trailing = () if error.retry_after is None else (("grpc-retry-pushback-ms", str(error.retry_after * 1000)),)
-    await context.abort(_CODES[error.grpc_code], error.message, trailing)
+    await context.abort(_CODES[error.grpc_code], error.message, retry_metadata(error))
