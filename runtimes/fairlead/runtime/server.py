@@ -17,6 +17,7 @@ from typing import Any
 
 import uvicorn
 
+from fairlead.runtime import tuning
 from fairlead.runtime.doors.corked import CorkedProtocol
 from fairlead.runtime.doors.grpc import GrpcDoor
 from fairlead.runtime.doors.http import HttpDoor
@@ -117,6 +118,7 @@ class ModelServer:
 
     async def run(self, names: Sequence[str]) -> None:
         """Serve the models until `stop`. Raises LoadError if one of them cannot be loaded."""
+        tuning.apply()
         if self._shared:
             # The others answer meanwhile; what this process accepted now would be told that its model is not ready.
             await self._load(names)
