@@ -3,7 +3,8 @@
 A thread hop costs 50-100 us, as much as many a model; a predict on the event loop delays everything else by its own
 time. So a model that declares its time to depend on its inputs alone (`Model.compute_bound`) runs inline at the sizes
 where it is measured to be quick. Each size class (power of two of the input elements) is measured by itself, first in
-the thread, by the thread's CPU time, which waiting for the interpreter's lock does not inflate; inline by wall time.
+the thread, by the thread's CPU time: neither waiting for the interpreter's lock nor a busy or throttled machine, which make
+no predict slower by itself, count.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Placement:
         return known is not None and known.hold <= 0 and known.average < INLINE_SECONDS
 
     def measured(self, elements: int, seconds: float, *, inline: bool) -> None:
-        """Note how long a predict took: CPU time if it ran in the thread, wall time if it ran inline."""
+        """Note the CPU time that a predict took."""
         if not self._compute_bound:
             return
         size = elements.bit_length()
