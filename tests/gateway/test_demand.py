@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 
 import pytest
 
-from fairlead.gateway.demand import Demand, by_workload, may_be_held, to_check, with_answering
+from fairlead.gateway.demand import Demand, Prober, by_workload, places, to_check, with_answering
 from fairlead.gateway.routes import Check, Endpoint, RouteTable, Transport, Upstream
 from fairlead.gateway.server import served
 
@@ -48,20 +49,6 @@ def test_held_requests_are_summed_over_the_ports_of_a_workload():
     assert by_workload({"h1-0001": 2, "h2-0001": 1, "h1-0009": 4}, upstreams) == {("ns", "w"): 3}
 
 
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        (upstream(ready=[POD], hold=120.0), False),
-        (upstream(hold=120.0), True),
-        (upstream(), False),
-        (upstream(unready=[POD]), True),
-    ],
-    ids=["has a pod", "is started for requests", "nothing will come", "a pod is on its way"],
-)
-def test_it_is_looked_for_held_requests_only_where_a_pod_will_come(given, expected):
-    assert may_be_held(table(given)) is expected
-
-
 def test_only_pods_that_are_waited_for_are_asked():
     waiting = table(upstream(unready=[POD]))
     assert to_check(waiting, {("ns", "w")})
@@ -72,6 +59,56 @@ def test_a_pod_that_answers_is_ready_before_its_slice_says_so():
     early = with_answering(table(upstream(unready=[POD])), {(("ns", "w"), POD.address)})
     assert early.upstreams["ns/w/h1"].ready == {POD}
     assert not early.upstreams["ns/w/h1"].unready
+
+
+@pytest.fixture
+async def prober() -> AsyncIterator[tuple[Prober, asyncio.Event]]:
+    """A running one, and the event that it sets."""
+    found = asyncio.Event()
+    prober = Prober(found.set)
+    task = asyncio.create_task(prober.run())
+    yield prober, found
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def pods_of(workload: str, *endpoints: Endpoint, path: str | None) -> Upstream:
+    check = Check(endpoints[0].port, path)
+    return Upstream("ns", workload, Transport.HTTP, 60.0, 0, frozenset(), frozenset(endpoints), None, check)
+
+
+async def test_a_pod_that_is_slow_to_say_whether_it_is_ready_delays_no_other(prober, make_pod):
+    probing, found = prober
+    slow, quick = await make_pod("slow"), await make_pod("quick")
+    upstreams = [pods_of("slow", slow.endpoint, path="/sleep/60"), pods_of("quick", quick.endpoint, path="/")]
+    unready = [place for upstream in upstreams for place in places(upstream, upstream.unready)]
+    probing.ask(upstreams[:1], unready)
+    while not slow.active:
+        await asyncio.sleep(0)
+    probing.ask(upstreams, unready)
+    async with asyncio.timeout(5):
+        await found.wait()
+    assert probing.answering == {(("ns", "quick"), quick.endpoint.address)}
+    assert slow.requests == 1
+
+
+async def test_what_a_pod_has_said_is_forgotten_when_requests_wait_for_it_again(prober, make_pod):
+    probing, found = prober
+    pod = await make_pod()
+    upstream = pods_of("w", pod.endpoint, path="/")
+    unready = list(places(upstream, upstream.unready))
+    probing.ask([upstream], unready)
+    async with asyncio.timeout(5):
+        await found.wait()
+    probing.ask([upstream], unready)
+    assert probing.answering
+    probing.forget([("ns", "w")])
+    assert not probing.answering
+    found.clear()
+    probing.ask([upstream], unready)
+    async with asyncio.timeout(5):
+        await found.wait()
+    assert probing.answering
 
 
 @pytest.mark.haproxy

@@ -161,3 +161,30 @@ def test_a_host_that_two_services_claim_goes_to_the_older_and_the_younger_is_tol
         assert table.hosts["a-b-predictor-c.example.com"] == "c/a-b/predictor"
         assert list(table.conflicts) == [("c", "a-b")]
         assert "a-b-c.example.com already belongs to InferenceService b-c/a" in table.conflicts[("c", "a-b")]
+
+
+@pytest.mark.parametrize(
+    ("mode", "seconds"), [(None, 90.0), ("Idle", 90.0), ("Activating", 600.0), ("Paused", 0.0)], ids=str
+)
+def test_requests_wait_as_long_as_the_operator_says_that_a_wake_up_goes_on(mode, seconds):
+    obj = isvc(predictor=[target("p")])
+    if mode:
+        obj["status"]["components"]["predictor"]["autoscaling"] = [{"revisionName": "p-r", "mode": mode}]
+    routes = routes_of(obj, [service("p", activation_timeout="90")])
+    assert routes.upstreams["ns/p/h1"].hold == seconds
+
+
+def test_a_workload_that_is_not_started_for_requests_holds_them_as_the_gateway_does():
+    assert routes_of(isvc(predictor=[target("p")]), [service("p")]).upstreams["ns/p/h1"].hold is None
+
+
+def test_why_a_component_is_not_ready_is_known_by_its_route():
+    obj = isvc(predictor=[target("p")])
+    obj["status"]["conditions"] = [
+        {"type": "PredictorReady", "status": "False", "message": "p-r failed: no such file"},
+        {"type": "IngressReady", "status": "False", "message": "not yet"},
+        {"type": "Ready", "status": "False", "message": "p-r failed: no such file"},
+    ]
+    assert route_table([routes_of(obj)]).troubles == {"ns/iris/predictor": "p-r failed: no such file"}
+    obj["status"]["conditions"][0]["status"] = "True"
+    assert route_table([routes_of(obj)]).troubles == {}

@@ -10,10 +10,8 @@ import asyncio
 import logging
 import time
 
-import aiohttp
-
 from fairlead.gateway.catalogue import Catalogue
-from fairlead.gateway.demand import Demand, by_workload, may_be_held, ready_now, to_check, with_answering
+from fairlead.gateway.demand import Demand, Prober, by_workload, places, to_check, with_answering
 from fairlead.gateway.haproxy import Haproxy, HaproxyError, HaproxyGone
 from fairlead.gateway.live import live_routes
 from fairlead.gateway.programmer import Programmer
@@ -32,8 +30,6 @@ work. A change that comes alone does not wait."""
 _DRAIN_EVERY = 0.25
 _HAPROXY_EVERY = 0.05
 _RETRY = 0.5
-_LOOK_EVERY = 0.03
-"""Seconds between looks at who waits, and at the pods that are waited for."""
 
 
 class NotInEffect(Exception):
@@ -52,8 +48,7 @@ class Agent:
         self._conflicts: dict[tuple[str, str], str] = {}
         self.demand = Demand()
         self._wanted = RouteTable()
-        self._answering: set[tuple[Workload, str]] = set()
-        """Pods that have said themselves that they are ready, by workload and address."""
+        self._prober = Prober(found=self._again.set)
 
     @property
     def ready(self) -> bool:
@@ -70,6 +65,7 @@ class Agent:
             tasks.create_task(self._program(), name="program")
             tasks.create_task(self._guard(), name="guard")
             tasks.create_task(self._watch_demand(), name="demand")
+            tasks.create_task(self._prober.run(), name="prober")
             tasks.create_task(self.programmer.persist(), name="persist")
 
     def routes(self, namespace: str, name: str) -> dict[str, object] | None:
@@ -98,7 +94,8 @@ class Agent:
             self._again.clear()
             began = time.monotonic()
             self._wanted = self.catalogue.table()
-            table = with_answering(self._wanted, self._answering)
+            self._probe()
+            table = with_answering(self._wanted, self._prober.answering)
             self._conflicts = table.conflicts
             try:
                 await self.programmer.lead(table)
@@ -114,36 +111,39 @@ class Agent:
             await self._next(_DRAIN_EVERY if self.programmer.draining else None)
 
     async def _watch_demand(self) -> None:
-        async with aiohttp.ClientSession() as session:
-            while True:
-                await asyncio.sleep(_LOOK_EVERY)
-                table, state = self._wanted, self.programmer.state
-                if state is None or not (self.demand.held or may_be_held(table)):
-                    self._answering.clear()
-                    continue
-                try:
-                    held = await self.haproxy.held()
-                except HaproxyError:
-                    continue
-                self.demand.update(by_workload(held, state.maps["upstreams"]))
-                self._answering &= {
-                    ((u.namespace, u.workload), end.address) for u in table.upstreams.values() for end in u.unready
-                }
-                found = await ready_now(session, to_check(table, self.demand.held))
-                if found - self._answering:
-                    self._answering |= found
-                    self._again.set()
+        version = ""
+        while True:
+            try:
+                version, held = await self.haproxy.held_after(version)
+            except HaproxyError:
+                await asyncio.sleep(_HAPROXY_EVERY)
+                continue
+            state = self.programmer.state
+            if state is None:  # what the backends are is not known: ask again
+                version = ""
+                await asyncio.sleep(_HAPROXY_EVERY)
+                continue
+            waiting = by_workload(held, state.maps["upstreams"])
+            # Who begins to wait has no pod that HAProxy can reach, whatever one has said before.
+            self._prober.forget(waiting.keys() - self.demand.held.keys())
+            self.demand.update(waiting)
+            self._probe()
+
+    def _probe(self) -> None:
+        """Ask the pods that requests wait for."""
+        unready = {place for u in self._wanted.upstreams.values() if u.unready for place in places(u, u.unready)}
+        self._prober.ask(to_check(self._wanted, self.demand.held), unready)
 
     async def _next(self, at_most: float | None) -> None:
-        """Until there is something to do."""
+        """Until there is something to do. A pod that is waited for is programmed at once, whatever else is gathered."""
         waits = [asyncio.create_task(event.wait()) for event in (self.catalogue.changed, self._again)]
         try:
-            done, _ = await asyncio.wait(waits, timeout=at_most, return_when=asyncio.FIRST_COMPLETED)
+            done, pending = await asyncio.wait(waits, timeout=at_most, return_when=asyncio.FIRST_COMPLETED)
+            if done and waits[1] in pending:
+                await asyncio.wait(pending, timeout=max(_COALESCE, self._not_before - time.monotonic()))
         finally:
             for wait in waits:
                 wait.cancel()
-        if done:
-            await asyncio.sleep(max(_COALESCE, self._not_before - time.monotonic()))
 
     async def _guard(self) -> None:
         """Notices within milliseconds that HAProxy's worker has ended, whoever ended it but this agent."""

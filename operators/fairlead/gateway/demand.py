@@ -1,24 +1,29 @@
 """Requests that wait for a first pod: who hears of it at once, and how their pod is found before Kubernetes says that it is ready.
 
-While some workload may be woken, HAProxy is asked every few tens of milliseconds for whom requests are held. When requests begin to be
-held for a workload, the operator's open question (`Demand.after`) is answered. Its pods' addresses are known before they are ready: those are
-asked for readiness here, because the kubelet's probe, the pod's status and the EndpointSlice would take 0.6 s and more.
+HAProxy says for whom requests are held as soon as that changes. When requests begin to be held for a workload, the operator's open question
+(`Demand.after`) is answered. Its pods' addresses are known before they are ready: those are asked for readiness here (`Prober`), because the
+kubelet's probe, the pod's status and the EndpointSlice would take 0.6 s and more.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import aiohttp
 
-from fairlead.gateway.routes import RouteTable, Upstream
+from fairlead.gateway.routes import Endpoint, RouteTable, Upstream
 
 CHECK_TIMEOUT = 0.5
 """Seconds that a pod may take to say that it is ready; one that loads may take long to say anything."""
+PROBE_EVERY = 0.015
+"""Seconds between questions to a pod that is waited for; each costs some 0.3 ms, of which a refused one a third."""
 
 Workload = tuple[str, str]
+
+Place = tuple[Workload, str]
+"""A pod, by its workload and address."""
 
 
 class Demand:
@@ -57,11 +62,6 @@ def by_workload(held: Mapping[str, int], upstreams: Mapping[str, str]) -> dict[W
     return found
 
 
-def may_be_held(table: RouteTable) -> bool:
-    """Whether requests may wait for a pod that will come: one is on its way, or is started for them."""
-    return any(not u.ready and (u.unready or u.hold is not None) for u in table.upstreams.values())
-
-
 def to_check(table: RouteTable, held: Collection[Workload]) -> list[Upstream]:
     """Upstreams for which requests wait, and whose pods are known without being ready."""
     return [
@@ -71,23 +71,71 @@ def to_check(table: RouteTable, held: Collection[Workload]) -> list[Upstream]:
     ]
 
 
-def with_answering(table: RouteTable, answering: Collection[tuple[Workload, str]]) -> RouteTable:
-    """The table with the pods (by workload and address) that have said themselves that they are ready."""
-    upstreams = {}
-    for key, upstream in table.upstreams.items():
-        workload = (upstream.namespace, upstream.workload)
-        early = frozenset(end for end in upstream.unready if (workload, end.address) in answering)
-        upstreams[key] = (
-            replace(upstream, ready=upstream.ready | early, unready=upstream.unready - early) if early else upstream
-        )
-    return replace(table, upstreams=upstreams)
+def with_answering(table: RouteTable, answering: Collection[Place]) -> RouteTable:
+    """The table with the pods that have said themselves that they are ready."""
+    woken = {workload for workload, _ in answering}
+    early = {
+        key: _with(upstream, answering)
+        for key, upstream in table.upstreams.items()
+        if upstream.unready and (upstream.namespace, upstream.workload) in woken
+    }
+    return replace(table, upstreams={**table.upstreams, **early}) if early else table
 
 
-async def ready_now(session: aiohttp.ClientSession, upstreams: Iterable[Upstream]) -> set[tuple[Workload, str]]:
-    """Those of the unready pods that say now that they are ready."""
-    asked = {((u.namespace, u.workload), end.address): u for u in upstreams for end in u.unready}
-    answers = await asyncio.gather(*(_is_ready(session, u, address) for (_, address), u in asked.items()))
-    return {place for place, ready in zip(asked, answers, strict=True) if ready}
+def places(upstream: Upstream, endpoints: Iterable[Endpoint]) -> Iterator[Place]:
+    return (((upstream.namespace, upstream.workload), endpoint.address) for endpoint in endpoints)
+
+
+def _with(upstream: Upstream, answering: Collection[Place]) -> Upstream:
+    early = frozenset(end for end in upstream.unready if next(places(upstream, [end])) in answering)
+    return replace(upstream, ready=upstream.ready | early, unready=upstream.unready - early)
+
+
+class Prober:
+    """Asks pods that are waited for whether they are ready, each again and again, none twice at a time: one that is slow to answer delays no other."""
+
+    def __init__(self, found: Callable[[], None]) -> None:
+        """`found` is called when `answering` has changed by what a pod has said, or has said no more."""
+        self._found = found
+        self.answering: set[Place] = set()
+        """Pods that have said so themselves."""
+        self._asked: dict[Place, Upstream] = {}
+        self._wake = asyncio.Event()
+
+    def ask(self, upstreams: Iterable[Upstream], unready: Collection[Place]) -> None:
+        """From now on the unready pods of these upstreams. `unready`: all pods that are not ready; what others have said is forgotten."""
+        self.answering &= set(unready)
+        self._asked = {place: u for u in upstreams for place in places(u, u.unready) if place not in self.answering}
+        if self._asked:
+            self._wake.set()
+
+    def forget(self, workloads: Collection[Workload]) -> None:
+        """What these workloads' pods have said does not count any more."""
+        gone = {place for place in self.answering if place[0] in workloads}
+        if gone:
+            self.answering -= gone
+            self._found()
+
+    async def run(self) -> None:
+        asking: dict[Place, asyncio.Task[None]] = {}
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
+            asyncio.TaskGroup() as tasks,
+        ):
+            while True:
+                await self._wake.wait()
+                for place, upstream in self._asked.items():
+                    if place not in asking:
+                        asking[place] = tasks.create_task(self._ask(session, upstream, place))
+                        asking[place].add_done_callback(lambda _, place=place: asking.pop(place))  # type: ignore[misc]
+                if not self._asked:
+                    self._wake.clear()
+                await asyncio.sleep(PROBE_EVERY)
+
+    async def _ask(self, session: aiohttp.ClientSession, upstream: Upstream, place: Place) -> None:
+        if await _is_ready(session, upstream, place[1]) and self._asked.pop(place, None) is not None:
+            self.answering.add(place)
+            self._found()
 
 
 async def _is_ready(session: aiohttp.ClientSession, upstream: Upstream, address: str) -> bool:

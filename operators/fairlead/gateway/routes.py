@@ -16,6 +16,12 @@ Object = Mapping[str, Any]
 
 COMPONENTS = ("predictor", "transformer", "explainer")
 
+LONGEST_WAKE_UP = 600.0
+"""Seconds that a request may wait while the operator says that a wake-up goes on: it says when that has failed, unless it is gone itself. Pods that
+wait for a node make a wake-up longer than `fairlead.dev/activation-timeout`."""
+_MESSAGE_LIMIT = 400
+"""Characters of a condition's message that an error repeats."""
+
 
 class Transport(StrEnum):
     """How a pod's port is spoken to."""
@@ -169,14 +175,29 @@ def service_routes(
                 hosts[names.host(name, namespace, domain, component, tag)] = f"{route}/{tag}"
 
     workloads = {target.workload for targets in components.values() for target in targets}
+    modes = {target.workload: mode for c in present for target, mode in _modes(components[c], status.get(c, {}))}
     upstreams = {
         upstream.key: upstream
         for workload in sorted(workloads & services.keys())
-        for upstream in _upstreams(namespace, services[workload], list(slices.get(workload, ())))
+        for upstream in _upstreams(namespace, services[workload], list(slices.get(workload, ())), modes.get(workload))
     }
-    return ServiceRoutes(
-        namespace, name, meta.get("creationTimestamp", ""), hosts, paths, routes, components, upstreams
-    )
+    created, troubles = meta.get("creationTimestamp", ""), dict(_troubles(isvc, components))
+    return ServiceRoutes(namespace, name, created, hosts, paths, routes, components, upstreams, troubles)
+
+
+def _modes(targets: Iterable[Target], status: Object) -> Iterator[tuple[Target, str]]:
+    """What the autoscaler does with each target, where it does something."""
+    modes = {item.get("revisionName"): item.get("mode", "") for item in status.get("autoscaling", ())}
+    return ((target, modes[target.revision]) for target in targets if target.revision in modes)
+
+
+def _troubles(isvc: Object, components: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """The route of each component that is not ready, and why not."""
+    meta = isvc["metadata"]
+    for condition in isvc.get("status", {}).get("conditions", ()):
+        component = condition["type"].removesuffix("Ready").lower()
+        if condition["status"] == "False" and component in components and condition.get("message"):
+            yield f"{meta['namespace']}/{meta['name']}/{component}", condition["message"][:_MESSAGE_LIMIT]
 
 
 def _target(item: Object, percent: int) -> Target:
@@ -189,7 +210,7 @@ def _cluster_hosts(name: str, namespace: str, component: str | None) -> Iterator
         yield f"{first}.{namespace}{suffix}"
 
 
-def _upstreams(namespace: str, service: Object, slices: list[Object]) -> Iterator[Upstream]:
+def _upstreams(namespace: str, service: Object, slices: list[Object], mode: str | None) -> Iterator[Upstream]:
     """The first port of each kind. The EndpointSlices carry the pods' own port numbers under the Service port's name."""
     annotations = service["metadata"].get("annotations", {})
     ports: dict[Transport, str] = {}
@@ -216,9 +237,22 @@ def _upstreams(namespace: str, service: Object, slices: list[Object]) -> Iterato
             timeout=_number(annotations.get(names.TIMEOUT), 60.0),
             concurrency=int(_number(annotations.get(names.CONTAINER_CONCURRENCY), 0.0)),
             ready=frozenset(ready), unready=frozenset(unready - ready),
-            hold=_number(annotations[names.ACTIVATION_TIMEOUT], 0.0) or None if names.ACTIVATION_TIMEOUT in annotations else None,
+            hold=_hold(annotations.get(names.ACTIVATION_TIMEOUT), mode),
             check=_check(annotations.get(names.READINESS, "")),
         )  # fmt: skip
+
+
+def _hold(timeout: str | None, mode: str | None) -> float | None:
+    """Of the annotation, and of what the autoscaler does with the workload."""
+    seconds = _number(timeout, 0.0)
+    if not seconds:
+        return None
+    match mode:
+        case "Paused":
+            return 0.0
+        case "Activating":
+            return max(seconds, LONGEST_WAKE_UP)
+    return seconds
 
 
 def _check(text: str) -> Check | None:
