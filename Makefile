@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 VERSION := 0.1.0
 
-.PHONY: help install test demo bench images e2e lint format crds e2e-local clean
+.PHONY: help install test demo bench soak images e2e lint format crds e2e-local clean
 
 help:            ## show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -37,6 +37,9 @@ images:          ## build the container images and print their sizes
 
 bench: install   ## print the figures of all benchmarks; for a quiet machine
 	for name in gateway control_plane runtime autoscaling_simulation; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+soak: install    ## a million requests, good and bad, over every protocol, on both engines: every answer checked, memory watched
+	for engine in process ray; do $(BIN)/python benchmarks/soak.py --engine $$engine || exit 1; done
 
 lint: install    ## ruff, mypy --strict, import layers, stale generated files
 	$(BIN)/ruff check .
