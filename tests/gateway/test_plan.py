@@ -92,6 +92,23 @@ def test_any_history_of_tables_ends_at_the_last_one(history):
             assert slot.admin != "ready" or slot.maxconn == last.upstreams[upstream].concurrency
 
 
+@given(st.lists(st.tuples(tables, st.booleans()), min_size=1, max_size=5))
+def test_what_is_settled_needs_no_second_look(history):
+    """Upstreams that are the same object as before are passed over, and what is done is the same as if they were not."""
+    state, settled, known = initial_state(4, 4, 8), {}, {}
+    for wanted, keep in history:
+        if keep:
+            wanted.upstreams |= {key: known[key] for key in wanted.upstreams.keys() & known.keys()}
+        known = wanted.upstreams
+        for _ in range(3):
+            needed = plan(state, wanted, settled)
+            assert needed.commands == plan(state, wanted).commands
+            assert needed.draining == plan(state, wanted).draining
+            check(state, needed.commands)
+            settled = needed.settled
+    assert settled.keys() == state.maps["upstreams"].keys() or plan(state, wanted).draining
+
+
 @given(tables)
 def test_nothing_is_done_when_nothing_changed(wanted):
     state = initial_state(4, 4, 8)

@@ -35,14 +35,18 @@ class Plan:
     """Per backend: servers that it lacks."""
     draining: bool = False
     """Some server waits for its last request: plan again with fresh numbers."""
+    settled: dict[str, Upstream | None] = field(default_factory=dict)
+    """Per backend: the upstream whose endpoints it serves just so."""
 
     @property
     def needs_reload(self) -> bool:
         return bool(self.missing_backends or self.missing_slots)
 
 
-def plan(state: State, table: RouteTable) -> Plan:
+def plan(state: State, table: RouteTable, settled: Mapping[str, Upstream | None] | None = None) -> Plan:
+    """`settled`: that of the plan before, whose commands the state has had: an upstream that is still the same object needs no look at its servers."""
     result = Plan()
+    before = settled or {}
     lent = {upstream: backend for backend, upstream in state.maps["upstreams"].items() if backend in state.backends}
     unlent = {t: _unlent(state, t) for t in Transport}
     for upstream in table.upstreams.values():
@@ -56,7 +60,10 @@ def plan(state: State, table: RouteTable) -> Plan:
     wanted = _wanted_maps(table, lent)
     for key, backend in lent.items():
         target = table.upstreams.get(key)
-        _place(result, backend, state.backends[backend], target, returning=backend in state.returning)
+        if (target is not None and before.get(backend) is target) or _place(
+            result, backend, state.backends[backend], target, returning=backend in state.returning
+        ):
+            result.settled[backend] = target
         if target is None and not all(slot.free for slot in state.backends[backend]):
             # Still finishing requests: keep its name and its timeout until it can be lent to another.
             wanted["upstreams"][backend] = key
@@ -139,8 +146,9 @@ def _additions(name: str, current: Mapping[str, str], wanted: Mapping[str, str])
             yield SetEntry(name, key, value)
 
 
-def _place(result: Plan, backend: str, slots: list[Slot], upstream: Upstream | None, *, returning: bool) -> None:
-    """Give each ready endpoint a server, and take the servers of all others out."""
+def _place(result: Plan, backend: str, slots: list[Slot], upstream: Upstream | None, *, returning: bool) -> bool:
+    """Give each ready endpoint a server, and take the servers of all others out. Returns whether there was, and is, nothing to do."""
+    begun, leaving = len(result.commands), False
     ready = upstream.ready if upstream else frozenset()
     maxconn = upstream.concurrency if upstream else 0
     at: dict[Endpoint, int] = {}
@@ -168,11 +176,13 @@ def _place(result: Plan, backend: str, slots: list[Slot], upstream: Upstream | N
             continue
         if slot.admin == "ready":
             result.commands.append(SetAdmin(backend, number, "drain"))
-            result.draining = True
+            leaving = True
         elif slot.admin == "drain" and slot.busy == 0:
             result.commands.append(SetAdmin(backend, number, "maint"))
         elif slot.busy:
-            result.draining = True
+            leaving = True
+    result.draining |= leaving
+    return not leaving and len(result.commands) == begun and backend not in result.missing_slots
 
 
 def grown(state: State, needs: Plan, *, spare_slots: int) -> State:

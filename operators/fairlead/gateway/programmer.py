@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from fairlead.gateway.config import fingerprint
 from fairlead.gateway.haproxy import CommandRefused, Haproxy, HaproxyError, write_files
 from fairlead.gateway.plan import grown, plan
-from fairlead.gateway.routes import RouteTable
+from fairlead.gateway.routes import RouteTable, Upstream
 from fairlead.gateway.settings import SettingsError
 from fairlead.gateway.state import State
 
@@ -30,6 +30,7 @@ class Programmer:
         self._haproxy = haproxy
         self._state: State | None = None
         self._lent: dict[str, str] | None = None
+        self._settled: dict[str, Upstream | None] = {}
         self._worker = 0
         """The process id of the worker that the state is that of."""
         self._turn = asyncio.Lock()
@@ -75,6 +76,7 @@ class Programmer:
 
     def _forget(self) -> None:
         self._state = self._lent = None
+        self._settled = {}
         self.in_effect = False
 
     async def _lead_or_forget(self, table: RouteTable) -> None:
@@ -85,7 +87,7 @@ class Programmer:
                     await self._lead(table)
                     break
                 except CommandRefused as error:
-                    self._state = None
+                    self._forget()
                     log.warning("%s; reading its state again", error)
                     if attempt == _ATTEMPTS - 1:
                         raise
@@ -110,11 +112,12 @@ class Programmer:
 
     async def _lead(self, table: RouteTable) -> None:
         if self._state is None:
-            self._state, self._lent = await self._read(), None
+            self._state, self._lent, self._settled = await self._read(), None, {}
         elif self.draining:
             await self._haproxy.refresh_busy(self._state)
         while True:
-            needed = plan(self._state, table)
+            needed = plan(self._state, table, self._settled)
+            self._settled = needed.settled
             if needed.commands:
                 await self._haproxy.send(needed.commands)
                 for command in needed.commands:
@@ -127,6 +130,7 @@ class Programmer:
                 return
             settings = self._haproxy.settings
             self._state = await self._reload(grown(self._state, needed, spare_slots=settings.slots))
+            self._settled = {}
 
     async def _read(self) -> State:
         """Also replaces a worker whose configuration is not this program's, after an upgrade or with other settings."""
