@@ -533,6 +533,45 @@ async def test_a_new_revision_of_a_service_at_zero_has_to_be_ready_once(harness:
     assert harness.board.scaled()[Key("team", "iris-predictor")].policy.min_replicas == 1
 
 
+@pytest.mark.parametrize(("percent", "moved"), [(20, {"v1": 80, "v2": 20}), (None, {"v2": 100})], ids=["20 %", "all"])
+async def test_a_canary_at_zero_is_woken_before_it_gets_traffic(
+    harness: Harness, percent: int | None, moved: dict[str, int]
+) -> None:
+    more = {} if percent is None else {"canaryTrafficPercent": percent}
+    harness.apply(isvc("v1", minReplicas=0))
+    await harness.settle()
+    harness.apply(isvc("v2", minReplicas=0, canaryTrafficPercent=0))
+    await harness.settle()
+    canary = Key("team", "iris-predictor-00002")
+    harness.api.rescale(canary.name, 0)
+    await harness.settle()
+    assert (harness.ready, harness.board.scaled()[canary].policy.min_replicas) == ("True", 0)
+
+    harness.apply(isvc("v2", minReplicas=0, **more))
+    await harness.settle()
+    assert {model: share for model, share in harness.traffic.items() if share} == {"v1": 100}
+    assert harness.board.scaled()[canary].policy.min_replicas == 1
+    assert "iris-predictor-00002 is woken up before it gets traffic" in harness.condition("Ready")["message"]
+
+    harness.api.rescale(canary.name, 1)  # as the autoscaler does at its next tick
+    await harness.settle()
+    assert harness.traffic == moved
+    assert (harness.ready, harness.board.scaled()[canary].policy.min_replicas) == ("True", 0)
+
+
+async def test_a_canary_that_has_its_share_may_go_to_zero_and_keeps_it(harness: Harness) -> None:
+    harness.apply(isvc("v1", minReplicas=0))
+    await harness.settle()
+    harness.apply(isvc("v2", minReplicas=0, canaryTrafficPercent=20))
+    await harness.settle()
+    harness.api.rescale("iris-predictor-00002", 0)
+    await harness.settle()
+    assert (harness.ready, harness.traffic) == ("True", {"v1": 80, "v2": 20})
+    harness.apply(isvc("v2", minReplicas=0, canaryTrafficPercent=50))
+    await harness.settle()
+    assert harness.traffic == {"v1": 50, "v2": 50}
+
+
 async def test_a_model_that_crashes_while_it_wakes_up_is_not_ready(harness: Harness) -> None:
     harness.apply(isvc("v1", minReplicas=0))
     await harness.settle()

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 
 from fairlead.api.base import Open
 from fairlead.api.inferenceservice import InferenceService
 from fairlead.controllers.autoscaler.board import Board, Scaled
+from fairlead.controllers.autoscaler.scraping import Scrape
+from fairlead.controllers.inferenceservice.metrics import pod_metric
 from fairlead.controllers.inferenceservice.observation import Children
-from fairlead.controllers.inferenceservice.readiness import proven, wakes
+from fairlead.controllers.inferenceservice.readiness import asleep as is_asleep
+from fairlead.controllers.inferenceservice.readiness import proven
 from fairlead.controllers.inferenceservice.revisions import Readiness
 from fairlead.controllers.inferenceservice.scaling import policy
-from fairlead.controllers.inferenceservice.workloads import Workload
+from fairlead.controllers.inferenceservice.workloads import Workload, service_ports
 from fairlead.kube.objects import Key, Object
+
+PORTS = ("prometheus.kserve.io/port", "prometheus.io/port")
+PATHS = ("prometheus.kserve.io/path", "prometheus.io/path")
 
 
 def with_proof(workload: Workload, there: Children, readiness: Mapping[str, Readiness]) -> Workload:
@@ -25,11 +31,8 @@ def with_proof(workload: Workload, there: Children, readiness: Mapping[str, Read
 
 
 def asleep(there: Children) -> frozenset[str]:
-    return frozenset(
-        obj["metadata"]["name"]
-        for obj in there.deployments
-        if wakes(obj) and not obj.get("status", {}).get("availableReplicas")
-    )
+    """The workloads without a pod that a request brings back."""
+    return frozenset(obj["metadata"]["name"] for obj in there.deployments if is_asleep(obj))
 
 
 def autoscaling(
@@ -48,11 +51,25 @@ def autoscaling(
     return found
 
 
-def scaled(isvc: InferenceService, owner: Object, workloads: Sequence[Workload]) -> dict[str, Scaled]:
+def scaled(
+    isvc: InferenceService, owner: Object, workloads: Sequence[Workload], warming: Set[str] = frozenset()
+) -> dict[str, Scaled]:
+    """`warming`: revisions that are to have a pod before they get traffic."""
     found = {}
     for workload in workloads:
-        ready = workload.proven == workload.revision.name
+        ready = workload.proven == workload.revision.name and workload.revision.name not in warming
         by = policy(isvc, workload.fields, least=workload.least, proven=ready)
         if by is not None:
-            found[workload.name] = Scaled(owner, workload.revision.name, by)
+            found[workload.name] = Scaled(owner, workload.revision.name, by, _scrape(workload))
     return found
+
+
+def _scrape(workload: Workload) -> Scrape | None:
+    """Where the pods export the metric that the workload scales by: as they are annotated for Prometheus, else `/metrics` at their first port."""
+    metric = pod_metric(workload.fields)
+    if metric is None:
+        return None
+    annotations = workload.template["metadata"].get("annotations", {})
+    port, path = (next((annotations[key] for key in keys if key in annotations), "") for keys in (PORTS, PATHS))
+    first = service_ports(workload.template["spec"])[0]["targetPort"]
+    return Scrape(metric.name, int(port) if port.isdecimal() else first, f"/{(path or 'metrics').lstrip('/')}", metric.rate)

@@ -31,6 +31,7 @@ from fairlead.controllers.inferenceservice.desired import Wanted, carry_out, wan
 from fairlead.controllers.inferenceservice.errors import InvalidPredictorSpec, SpecError
 from fairlead.controllers.inferenceservice.failures import Copies
 from fairlead.controllers.inferenceservice.gateways import Answer, Gateways, confirm, has_left
+from fairlead.controllers.inferenceservice.keda import Keda
 from fairlead.controllers.inferenceservice.notes import notes
 from fairlead.controllers.inferenceservice.observation import (
     Children,
@@ -41,7 +42,7 @@ from fairlead.controllers.inferenceservice.observation import (
 )
 from fairlead.controllers.inferenceservice.plan import plan
 from fairlead.controllers.inferenceservice.settings import Settings
-from fairlead.controllers.inferenceservice.status import ComponentReport, Confirmation, Report, markers, status
+from fairlead.controllers.inferenceservice.status import ComponentReport, Confirmation, Report, markers, shares, status
 from fairlead.controllers.inferenceservice.surroundings import SurroundingsReader
 from fairlead.controllers.inferenceservice.traffic import Target
 from fairlead.controllers.inferenceservice.transitions import transitions
@@ -49,7 +50,7 @@ from fairlead.controllers.inferenceservice.workloads import serves_grpc
 from fairlead.kube.backoff import Backoff
 from fairlead.kube.conditions import get_condition, is_true
 from fairlead.kube.objects import Key, Object, key_of, utcnow
-from fairlead.kube.resources import INFERENCE_SERVICES
+from fairlead.kube.resources import DEPLOYMENTS, INFERENCE_SERVICES
 
 ASK_AGAIN = Backoff(base=0.05, cap=5.0)
 """While the gateways do not yet do what the status says."""
@@ -83,6 +84,7 @@ class Reconciler:
         events: EventSink,
         logs: LogReader,
         settings: Settings,
+        keda: Keda,
         *,
         board: Board | None = None,
         now: Callable[[], datetime] = utcnow,
@@ -95,6 +97,7 @@ class Reconciler:
         self._events = events
         self._logs = logs
         self._settings = settings
+        self._keda = keda
         self._board = board or Board()
         self._now = now
         self._clock = clock
@@ -136,7 +139,7 @@ class Reconciler:
 
     async def _decide_one(self, isvc: InferenceService, owner: Object, want: Wanted, there: Children) -> Component:
         before = (owner.get("status") or {}).get("components", {}).get(want.kind, {})
-        seen = observed(there, markers(before))
+        seen = observed(there, markers(before), shares(before))
         decided = plan(want.intent, seen)
         stored = contents(there)
         new, workloads = carry_out(isvc, owner, want, decided, stored, self._settings)
@@ -163,18 +166,22 @@ class Reconciler:
     async def _bring_about(
         self, isvc: InferenceService, owner: Object, there: Children, components: Sequence[Component]
     ) -> float | None:
+        carried = [workload for component in components for workload in component.workloads]
+        await self._keda.remove(owner, there.deployments, carried)
         for component in components:
             await apply_component(self._cluster, owner, component, there.of(component.want.kind))
+        await self._keda.apply(carried)
 
-        carried = [workload for component in components for workload in component.workloads]
-        self._board.plan(key_of(owner), scaled(isvc, owner, carried))
+        warming = frozenset[str]().union(*(component.plan.warming for component in components))
+        self._board.plan(key_of(owner), scaled(isvc, owner, carried, warming))
         placed = {workload.name for workload in carried}
         leaving = [obj for obj in there.deployments if obj["metadata"]["name"] not in placed]
         targets = {component.want.kind: component.plan.targets for component in components}
         wake = frozenset[str]().union(*(component.report.asleep for component in components))
         answers, confirmation = await self._ask(owner, targets, wake, leaving=bool(leaving))
         reports = {component.want.kind: component.report for component in components}
-        await self._report(owner, Report(isvc, reports, confirmation=confirmation, notes=notes(isvc)))
+        told = [*notes(isvc), *await self._keda.notes(isvc)]
+        await self._report(owner, Report(isvc, reports, confirmation=confirmation, notes=told))
 
         again = await self._prune(owner, there, leaving, answers)
         await remove_undesired(self._cluster, components, there)
@@ -243,6 +250,7 @@ class Reconciler:
         """The status first, so that the gateways have nothing left to send anywhere; revisions stay for the next start."""
         self._board.plan(key_of(owner), {})
         await self._report(owner, Report(isvc))
+        await self._keda.remove(owner, self._cluster.children(DEPLOYMENTS, owner), ())
         await remove_all(self._cluster, owner)
 
 

@@ -10,7 +10,7 @@ from fairlead.api.base import Open
 from fairlead.controllers.cluster import Cluster
 from fairlead.controllers.inferenceservice.failures import Copies, copies
 from fairlead.controllers.inferenceservice.plan import Observed, Plan
-from fairlead.controllers.inferenceservice.readiness import carried, readiness
+from fairlead.controllers.inferenceservice.readiness import asleep, carried, readiness
 from fairlead.controllers.inferenceservice.revisions import Markers, Readiness, Revision
 from fairlead.kube.objects import Object, key_of
 from fairlead.kube.resources import (
@@ -53,13 +53,16 @@ def children(cluster: Cluster, owner: Object) -> Children:
     )
 
 
-def observed(component: Children, markers: Markers) -> Observed:
+def observed(component: Children, markers: Markers, shares: Mapping[str, int]) -> Observed:
+    """`markers`, `shares`: as the status has them."""
     revisions = tuple(sorted(map(_revision, component.revisions), key=lambda revision: revision.number))
     return Observed(
         revisions,
         markers,
         {obj["metadata"]["name"]: carried(obj) for obj in component.deployments},
         readiness(component.deployments, component.pods, revisions, markers.latest_rolledout),
+        frozenset(carried(obj) for obj in component.deployments if asleep(obj)),
+        shares,
     )
 
 

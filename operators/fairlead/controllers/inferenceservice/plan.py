@@ -29,6 +29,10 @@ class Observed:
     carrying: Mapping[str, str] = field(default_factory=dict)
     """Existing workloads, and the revision that each was last told to carry."""
     readiness: Mapping[str, Readiness] = field(default_factory=dict)
+    asleep: frozenset[str] = frozenset()
+    """Revisions that are ready because a request wakes them, and have no pod now."""
+    shares: Mapping[str, int] = field(default_factory=dict)
+    """The traffic that the status gives each revision."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Plan:
     targets: tuple[Target, ...]
     pending_rollback: str | None = None
     """The revision that is being brought back and takes over when it is ready."""
+    warming: frozenset[str] = frozenset()
+    """Revisions that are to get traffic as soon as they have a pod."""
 
     @property
     def home(self) -> str | None:
@@ -57,12 +63,30 @@ class Plan:
 
 
 def plan(intent: Intent, observed: Observed) -> Plan:
+    """What is to be there.
+
+    A revision at zero pods that would be given its first share of the traffic is woken before: until it has a pod, all else stays as it is.
+    """
+    decided = _plan(intent, observed, observed.readiness)
+    if not any(observed.shares.values()):
+        return decided
+    shared = {revision for revision, share in observed.shares.items() if share} | {observed.markers.latest_rolledout}
+    cold = observed.asleep - shared
+    warming = frozenset(target.revision for target in decided.targets if target.percent and target.revision in cold)
+    if not warming:
+        return decided
+    readiness = {**observed.readiness, **dict.fromkeys(warming, Readiness.PENDING)}
+    return replace(_plan(intent, observed, readiness), warming=warming)
+
+
+def _plan(intent: Intent, observed: Observed, readiness: Mapping[str, Readiness]) -> Plan:
     """Decides; the order matters: a revision is found before it is judged, and judged before it is given a place or traffic."""
     intent = without_clashes(intent, observed.revisions, observed.markers)
     resolved = resolve(intent, observed.revisions, observed.markers, frozenset(observed.carrying.values()))
-    markers = advance(intent, resolved, observed.markers, observed.readiness)
-    placed = place(intent, resolved, markers, observed.readiness, observed.carrying)
-    targets = traffic(intent, resolved, markers, _where_placed(observed, markers, placed), placed)
+    markers = advance(intent, resolved, observed.markers, readiness)
+    placed = place(intent, resolved, markers, readiness, observed.carrying)
+    there = _where_placed(readiness, observed.carrying, markers, placed)
+    targets = traffic(intent, resolved, markers, there, placed)
     workloads = {revision.name: workload for workload, revision in placed.items()}
     revisions = tuple(_placed(resolved.revisions, workloads))
     canaries = tuple((canary, resolved.canaries[canary.name]) for canary in intent.canaries)
@@ -70,7 +94,9 @@ def plan(intent: Intent, observed: Observed) -> Plan:
     return Plan(revisions, resolved.latest, canaries, markers, placed, targets, back.name if back else None)
 
 
-def _where_placed(observed: Observed, markers: Markers, placed: Mapping[str, Revision]) -> Mapping[str, Readiness]:
+def _where_placed(
+    readiness: Mapping[str, Readiness], carrying: Mapping[str, str], markers: Markers, placed: Mapping[str, Revision]
+) -> Mapping[str, Readiness]:
     """Readiness for traffic: a revision that is moving to another workload is not ready there because its pods were where it came from.
 
     The rolled-out revision keeps its readiness: its workload serves with whatever pods it has.
@@ -78,9 +104,9 @@ def _where_placed(observed: Observed, markers: Markers, placed: Mapping[str, Rev
     moving = {
         revision.name
         for workload, revision in placed.items()
-        if observed.carrying.get(workload) != revision.name and revision.name != markers.latest_rolledout
+        if carrying.get(workload) != revision.name and revision.name != markers.latest_rolledout
     }
-    return {**observed.readiness, **dict.fromkeys(moving, Readiness.PENDING)}
+    return {**readiness, **dict.fromkeys(moving, Readiness.PENDING)}
 
 
 def _placed(revisions: Iterable[Revision], workloads: Mapping[str, str]) -> Iterable[Revision]:

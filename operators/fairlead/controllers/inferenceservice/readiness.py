@@ -68,6 +68,11 @@ def wakes(deployment: Object) -> bool:
     return bool(proven(deployment)) and proven(deployment) == carried(deployment)
 
 
+def asleep(deployment: Object) -> bool:
+    """Whether it has no pod that could answer, and a request brings one."""
+    return wakes(deployment) and not _available(deployment)
+
+
 def _of(deployment: Object) -> Readiness:
     if wakes(deployment):
         return Readiness.READY

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from fairlead.api import names
 from fairlead.api.base import Open
@@ -114,6 +115,11 @@ def markers(component: Mapping[str, str]) -> Markers:
     )
 
 
+def shares(component: Mapping[str, Any]) -> dict[str, int]:
+    """Of the traffic, by revision, as `status.components.<c>` has them."""
+    return {item["revisionName"]: item["percent"] for item in component.get("traffic", ())}
+
+
 # --- Conditions -------------------------------------------------------------------------------------------------
 
 
@@ -177,6 +183,9 @@ def component_verdict(component: ComponentReport) -> Verdict:
     rolledout = component.plan.markers.latest_rolledout
     if component.of(rolledout) is not Readiness.READY:
         return Verdict("False", "NoReadyPods", f"{rolledout} has no ready pod any more{still}")
+    if component.plan.warming:
+        woken = " and ".join(sorted(component.plan.warming))
+        return Verdict("Unknown", "WarmingUp", f"{woken} is woken up before it gets traffic{still}")
     if component.plan.pending_rollback is not None:
         return Verdict("Unknown", "Progressing", f"{component.plan.pending_rollback} is not ready yet{still}")
     return Verdict("True")
