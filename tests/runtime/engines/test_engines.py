@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -316,5 +317,17 @@ def test_a_repository_with_more_models_than_places_answers_for_all(tmp_path, eng
             assert (status, answer) == (200, {"predictions": [10 + number]})
         states = {entry["name"]: entry["state"] for entry in pod.post("/v2/repository/index", {})[1]}
         assert states == {"m0": "READY", "m1": "UNAVAILABLE", "m2": "READY"}
+    finally:
+        stop(pod)
+
+
+def test_a_repository_that_has_to_be_fetched_is_looked_at_when_it_is_there(tmp_path):
+    with zipfile.ZipFile(tmp_path / "models.zip", "w") as archive:
+        archive.writestr("models/plus/model.py", "def predict(request):\n    return request.array + 1\n")
+    flags = ["--storage_uri", (tmp_path / "models.zip").as_uri(), "--model_repository", str(tmp_path / "models")]
+    pod = start(tmp_path, "", "--engine", "process", "--allow_pickle", *flags)
+    try:
+        wait_ready(pod)
+        assert pod.post("/v1/models/plus:predict", {"instances": [10]}) == (200, {"predictions": [11]})
     finally:
         stop(pod)

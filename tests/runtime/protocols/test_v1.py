@@ -90,6 +90,13 @@ def test_one_output_is_a_list_of_predictions_and_several_are_a_list_of_objects()
     }
 
 
+def test_every_integer_of_numpys_becomes_json_in_an_object_too():
+    label, score = Tensor("label", np.array([1], dtype=np.longlong)), Tensor("score", np.array([0.5], np.float32))
+    assert orjson.loads(v1.encode_response(InferResponse([label, score]))) == {
+        "predictions": [{"label": 1, "score": 0.5}]
+    }
+
+
 def test_bytes_are_text():
     response = InferResponse([Tensor("y", np.array([b"a", b"b"], dtype=object))])
     assert orjson.loads(v1.encode_response(response)) == {"predictions": ["a", "b"]}

@@ -46,6 +46,8 @@ async def serve(
     settings: Settings, source: Source, listeners: Listeners, siblings: workers.Siblings | None = None
 ) -> None:
     """Serve the settings' models until a signal comes."""
+    if settings.repository_dir is not None:
+        await asyncio.to_thread(source.fetched)  # which models there are is known only then
     repository, names = repository_for(settings, source)
     server = ModelServer(settings, repository, listeners, siblings=None if siblings is None else siblings.snapshots)
     handle_signals(server)

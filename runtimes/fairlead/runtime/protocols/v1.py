@@ -122,11 +122,16 @@ def encode_response(response: InferResponse) -> bytes:
     if len(outputs) == 1:
         predictions: Any = _rows(outputs[0])
     elif len({tensor.shape[:1] for tensor in outputs}) == 1 and outputs[0].shape:
-        columns = [(tensor.name, _rows(tensor)) for tensor in outputs]
+        columns = [(tensor.name, _items(_rows(tensor))) for tensor in outputs]
         predictions = [{name: rows[i] for name, rows in columns} for i in range(outputs[0].shape[0])]
     else:
         predictions = {tensor.name: _rows(tensor) for tensor in outputs}
     return orjson.dumps({"predictions": predictions}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _items(rows: Any) -> Any:
+    """Scalars as Python's own: orjson does not know all of numpy's (int64 is `longlong` in ONNX Runtime's arrays)."""
+    return rows.tolist() if isinstance(rows, np.ndarray) and rows.ndim == 1 else rows
 
 
 def _rows(tensor: Tensor) -> Any:
