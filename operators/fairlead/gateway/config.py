@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 
 from fairlead.api import names
-from fairlead.gateway.routes import Transport
+from fairlead.gateway.routes import EXPLAIN, Transport
 from fairlead.gateway.settings import ADMIN_SOCKET, CONFIG_FILE, HOLD_SOCKET, Settings
 from fairlead.gateway.state import HANDOVER, HOLD, MAPS, Slot, State, map_file
 
@@ -85,6 +85,8 @@ global
     setenv FAIRLEAD_HOLD_TIMEOUT_MS {round(settings.hold_timeout * 1000)}
     setenv FAIRLEAD_HOLD_LIMIT {settings.hold_limit}
     setenv FAIRLEAD_HOLD_BYTES {settings.hold_bytes}
+    # Of Lua's own time, without its sleeps: a request that waits for minutes looks for its pod ten thousands of times, and 4 s would be the default.
+    tune.lua.session-timeout 1h
     lua-load {_LUA}
 """
 
@@ -133,8 +135,12 @@ frontend gateway from base
     # Read by the frontend `returned` alone.
     unique-id-format "%[var(txn.backend)] %[var(txn.route)]"
     http-request set-var(txn.grpc) bool(true) if {{ req.hdr(content-type) -m beg application/grpc }}
-    http-request set-var(txn.route) req.hdr(host),host_only,lower,map_str({map_file("hosts")})
-    http-request set-var(txn.by_path) path,field(3,/,2),map_str({map_file("paths")}) if !{{ var(txn.route) -m found }} {{ path_beg {prefix}/ }}
+    # A service with an explainer has a second entry, for these.
+    http-request set-var(txn.explain) str({EXPLAIN}) if {{ path_end {EXPLAIN} }}
+    http-request set-var(txn.route) req.hdr(host),host_only,lower,concat(,txn.explain),map_str({map_file("hosts")})
+    http-request set-var(txn.route) req.hdr(host),host_only,lower,map_str({map_file("hosts")}) if !{{ var(txn.route) -m found }} {{ var(txn.explain) -m found }}
+    http-request set-var(txn.by_path) path,field(3,/,2),concat(,txn.explain),map_str({map_file("paths")}) if !{{ var(txn.route) -m found }} {{ path_beg {prefix}/ }}
+    http-request set-var(txn.by_path) path,field(3,/,2),map_str({map_file("paths")}) if !{{ var(txn.route) -m found }} !{{ var(txn.by_path) -m found }} {{ var(txn.explain) -m found }} {{ path_beg {prefix}/ }}
     http-request set-var(txn.route) var(txn.by_path) if {{ var(txn.by_path) -m found }}
     http-request replace-path {prefix}/[^/]+/[^/]+/?(.*) /\\1 if {{ var(txn.by_path) -m found }}
     http-request set-var(txn.backend) var(txn.route),map_str({map_file("http")}) if !{{ var(txn.grpc) -m found }}
