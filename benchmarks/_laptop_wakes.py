@@ -14,7 +14,7 @@ from typing import Any
 
 from _calls import Failed, Http
 from _figures import Figures
-from control_plane import Cluster, cpu_seconds, laptop_cluster
+from control_plane import Cluster, cpu_seconds, descendants, laptop_cluster
 
 from fairlead.api import names
 from fairlead.kube.client import Client
@@ -55,7 +55,7 @@ def iris_service(name: str, uri: str, *arguments: str, namespace: str = NAMESPAC
 
 @dataclass(frozen=True)
 class LaptopWake:
-    """Seconds from the request on; `cpu` is the model server's CPU time until the answer."""
+    """Seconds from the request on; `cpu` is the model server's and its children's CPU time until the answer."""
 
     scaled: float
     started: float
@@ -108,7 +108,7 @@ async def _wake(client: Client, cluster: Cluster, name: str, right: list[int]) -
     if answer["predictions"] != right:
         raise SystemExit(f"{name}: the answer is wrong: {answer}")
     servers = cluster.parts()["model server"]
-    used = sum(map(cpu_seconds, servers))
+    used = sum(cpu_seconds(pid) for pid in {*servers, *(child for pid in servers for child in descendants(pid))})
     return LaptopWake(seen.get("scaled", answered) - sent, min(map(_started, servers)) - sent, answered - sent, used)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from _calls import Failed, Grpc, Http
+from _calls import Grpc, Http
 from _spikes import Call, Tally, arrivals, play
 from _tiny import BODY, GRPC_PATH, HTTP_PATH, inference_service
 
@@ -119,6 +119,3 @@ async def _tell_each_minute(tally: Tally, replicas: Replicas, tell: Callable[[st
             f"{(time.monotonic() - began) / 60:4.0f} min: {tally.sent} sent, {len(tally.answered)} answered, {tally.failed} failed, "
             f"slowest {slowest:.1f} s, {replicas.wakes} wake-ups, replicas {json.dumps(replicas.now)}"
         )
-
-
-__all__ = ["NAMESPACE", "Failed", "Replicas", "run_trace", "services"]

@@ -63,7 +63,7 @@ class Cluster:
         """The process ids of each part; whatever has no word of its own is the supervisor's (the node is in it)."""
         words = {**PARTS, **OTHERS}
         found: dict[str, list[int]] = {name: [] for name in [*words, "supervisor"]}
-        for pid in [self.pid, *_descendants(self.pid)]:
+        for pid in [self.pid, *descendants(self.pid)]:
             command = _command(pid)
             name = next((name for name, word in words.items() if any(word in text for text in command)), "supervisor")
             found[name].append(pid)
@@ -108,12 +108,12 @@ def laptop_cluster(*arguments: str) -> Iterator[Callable[[], Cluster]]:
             log.close()
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     children: list[int] = []
     with suppress(FileNotFoundError, ProcessLookupError):
         for task in Path(f"/proc/{pid}/task").iterdir():
             children += [int(text) for text in (task / "children").read_text().split()]
-    return [*children, *(below for child in children for below in _descendants(child))]
+    return [*children, *(below for child in children for below in descendants(child))]
 
 
 def _command(pid: int) -> list[str]:
