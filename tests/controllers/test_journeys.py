@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.controllers.harness import KEY, Harness, isvc
 
+from fairlead.autoscaling import Mode
+from fairlead.controllers.autoscaler.board import Outcome
 from fairlead.controllers.inferenceservice.errors import Leftover
 from fairlead.kube.objects import Key
-from fairlead.kube.resources import DEPLOYMENTS, INFERENCE_SERVICES
+from fairlead.kube.resources import DEPLOYMENTS, INFERENCE_SERVICES, PODS
 
 
 @pytest.fixture
@@ -570,6 +574,25 @@ async def test_a_canary_that_has_its_share_may_go_to_zero_and_keeps_it(harness: 
     harness.apply(isvc("v2", minReplicas=0, canaryTrafficPercent=50))
     await harness.settle()
     assert harness.traffic == {"v1": 50, "v2": 50}
+
+
+async def test_a_wake_up_that_was_given_up_still_says_what_the_pods_had_said(harness: Harness) -> None:
+    harness.apply(isvc("v1", minReplicas=0))
+    await harness.settle()
+    harness.api.rescale("iris-predictor", 0)
+    await harness.settle()
+    harness.crash_pod("iris-predictor", "no such file: model.skops")
+    await harness.settle()
+    harness.api.remove(PODS, Key("team", "iris-predictor-pod"))
+    paused = Outcome(0, Mode.PAUSED, "concurrency", 1.0, 70.0, "no replica was ready 120 s after the wake-up")
+    harness.board.decided(Key("team", "iris-predictor"), paused)
+    for _ in range(2):  # the second time, the status is all that there is to know it from
+        await harness.settle()
+        assert harness.condition("Ready")["reason"] == "WakeUpFailed"
+        assert harness.condition("Ready")["message"].endswith("when it was asked for: no such file: model.skops")
+    harness.board.decided(Key("team", "iris-predictor"), replace(paused, mode=Mode.IDLE))
+    await harness.settle()
+    assert harness.ready == "True"
 
 
 async def test_a_model_that_crashes_while_it_wakes_up_is_not_ready(harness: Harness) -> None:

@@ -16,7 +16,7 @@ from fairlead.api.base import Open
 from fairlead.api.inferenceservice import InferenceService
 from fairlead.autoscaling import Mode
 from fairlead.controllers.inferenceservice.errors import SpecError
-from fairlead.controllers.inferenceservice.failures import Copies
+from fairlead.controllers.inferenceservice.failures import Copies, last_line
 from fairlead.controllers.inferenceservice.modelstatus import invalid_status, model_status
 from fairlead.controllers.inferenceservice.plan import Plan
 from fairlead.controllers.inferenceservice.revisions import Markers, Readiness
@@ -46,6 +46,14 @@ class ComponentReport:
     """Workloads without an available pod that a request brings back."""
     autoscaling: Sequence[Open] = ()
     """What was decided of each workload that demand scales."""
+    last_failure: Open | None = None
+    """`lastFailureInfo` of the latest revision, as the status has it: its pods are gone when a wake-up is given up."""
+
+    @property
+    def paused(self) -> bool:
+        """The latest revision's wake-up was given up, and the next one waits."""
+        latest = self.plan.latest.name
+        return any(item["mode"] == Mode.PAUSED and item["revisionName"] == latest for item in self.autoscaling)
 
     def of(self, revision: str) -> Readiness:
         return self.readiness.get(revision, Readiness.PENDING)
@@ -120,6 +128,12 @@ def shares(component: Mapping[str, Any]) -> dict[str, int]:
     return {item["revisionName"]: item["percent"] for item in component.get("traffic", ())}
 
 
+def last_failure(status: Open, revision: str) -> Open | None:
+    """What the status says of the revision's last failure."""
+    info: Open = status.get("modelStatus", {}).get("lastFailureInfo", {})
+    return info if info.get("modelRevisionName") == revision and info.get("message") else None
+
+
 # --- Conditions -------------------------------------------------------------------------------------------------
 
 
@@ -176,10 +190,9 @@ def component_verdict(component: ComponentReport) -> Verdict:
         return Verdict("Unknown" if serving else "False", "Progressing", f"{latest} is not ready yet{waiting}{still}")
     if copies.failure is not None and component.plan.latest.workload in component.asleep:
         return Verdict("False", copies.failure.reason, f"{latest} does not come up again: {copies.failure.summary}")
-    if any(
-        decision["mode"] == Mode.PAUSED and decision["revisionName"] == latest for decision in component.autoscaling
-    ):
-        return Verdict("False", "WakeUpFailed", f"{latest} did not become ready when it was asked for")
+    if component.paused:
+        why = f": {last_line(component.last_failure['message'])}" if component.last_failure else ""
+        return Verdict("False", "WakeUpFailed", f"{latest} did not become ready when it was asked for{why}")
     rolledout = component.plan.markers.latest_rolledout
     if component.of(rolledout) is not Readiness.READY:
         return Verdict("False", "NoReadyPods", f"{rolledout} has no ready pod any more{still}")
@@ -226,6 +239,8 @@ def _components(report: Report, settings: Settings) -> Open:
     if predictor is None:
         return found
     found["modelStatus"] = _model_status(predictor, predictor.plan.latest.name)
+    if predictor.paused and predictor.last_failure is not None:
+        found["modelStatus"].setdefault("lastFailureInfo", predictor.last_failure)
     if predictor.plan.canaries:
         weights = {target.revision: target.percent for target in predictor.plan.targets}
         found["canaryStatuses"] = [
