@@ -98,13 +98,8 @@ class _Connection:
 
     def send(self, authority: str, path: str, message: bytes) -> tuple[int, _Stream]:
         number, self.next = self.next, self.next + 2
-        fields = (
-            (b":method", b"POST"),
-            (b":scheme", b"http"),
-            (b":path", path.encode()),
-            (b":authority", authority.encode()),
-        )
-        fields += ((b"te", b"trailers"), (b"content-type", b"application/grpc"))
+        fields = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", path.encode())]
+        fields += [(b":authority", authority.encode()), (b"te", b"trailers"), (b"content-type", b"application/grpc")]
         body = b"\x00" + struct.pack(">I", len(message)) + message
         self.streams[number] = stream = _Stream()
         self.writer.write(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 from _bursts import Burst, steady
 from _calls import Failed, Http
@@ -24,7 +25,7 @@ TIMEOUT = 90.0
 
 async def measure_kills(bench: Bench) -> None:
     bench.two_of_everything()
-    common = {"annotations": SOON, "brief": True, "minReplicas": 0}
+    common: dict[str, Any] = {"annotations": SOON, "brief": True, "minReplicas": 0}
     bench.apply(
         inference_service("spike", work_seconds=WORK_SECONDS, maxReplicas=6, scaleTarget=4, **common),
         inference_service("held", load_seconds=LOAD_SECONDS, maxReplicas=1, **common),
