@@ -71,6 +71,13 @@ def test_the_main_host_and_path_lead_to_the_transformer():
     assert routes.hosts["iris-predictor-ns.example.com"] == routes.paths["ns/iris.predictor"] == "ns/iris/predictor"
 
 
+def test_explanations_are_the_explainers_and_only_on_the_services_own_host_and_path():
+    routes = routes_of(isvc(spec=("predictor", "explainer"), predictor=[target("p")], explainer=[target("e")]))
+    assert routes.hosts["iris-ns.example.com"] == routes.paths["ns/iris"] == "ns/iris/predictor"
+    assert routes.hosts["iris-ns.example.com:explain"] == routes.paths["ns/iris:explain"] == "ns/iris/explainer"
+    assert "iris-predictor-ns.example.com:explain" not in routes.hosts
+
+
 def test_a_tag_has_a_host_that_leads_to_its_target_alone_whatever_its_weight():
     routes = routes_of(isvc(predictor=[target("old", 100, "prev"), target("new", 0, "latest")]))
     assert routes.hosts["prev-iris-predictor-ns.example.com"] == "ns/iris/predictor/prev"

@@ -6,6 +6,7 @@ import asyncio
 import io
 import math
 from collections import Counter
+from dataclasses import replace
 
 import aiohttp
 import pytest
@@ -51,6 +52,28 @@ async def test_a_path_leads_to_its_service_and_its_prefix_is_stripped(
     await gateway.serve(make_service("one", {"one-predictor": (100, [pod.endpoint])}))
     async with client.get(gateway.url + path) as response:
         assert (await response.json())["path"] == seen
+
+
+async def test_explanations_are_asked_of_the_explainer_where_there_is_one(gateway, make_pod, make_service, client):
+    predictor, explainer = await make_pod("predictor"), await make_pod("explainer")
+    one = make_service("one", {"one-predictor": (100, [predictor.endpoint])})
+    other = make_service("one-explainer", {"one-explainer": (100, [explainer.endpoint])})
+    explained = replace(
+        one,
+        hosts={**one.hosts, "one.test:explain": "ns/one-explainer/predictor"},
+        paths={**one.paths, "ns/one:explain": "ns/one-explainer/predictor"},
+    )
+    await gateway.serve(explained, other, make_service("two", {"two-predictor": (100, [predictor.endpoint])}))
+    for asked, host, answered in (
+        ("/v1/models/m:explain", "one.test", "explainer"),
+        ("/v1/models/m:predict", "one.test", "predictor"),
+        ("/serving/ns/one/v1/models/m:explain", "", "explainer"),
+        ("/serving/ns/one/v1/models/m:predict", "", "predictor"),
+        ("/v1/models/m:explain", "two.test", "predictor"),
+        ("/serving/ns/two/v1/models/m:explain", "", "predictor"),
+    ):
+        async with client.post(f"{gateway.url}{asked}", headers={"host": host} if host else {}) as response:
+            assert (await response.json())["pod"] == answered, asked
 
 
 async def test_a_services_own_paths_are_not_taken_from_it(gateway, make_pod, make_service, client):

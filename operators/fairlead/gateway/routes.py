@@ -15,6 +15,8 @@ from fairlead.api import names
 Object = Mapping[str, Any]
 
 COMPONENTS = ("predictor", "transformer", "explainer")
+EXPLAIN = ":explain"
+"""How the path of a request for an explanation ends (V1), and the key of the host or path that leads there."""
 
 LONGEST_WAKE_UP = 600.0
 """Seconds that a request may wait while the operator says that a wake-up goes on: it says when that has failed, unless it is gone itself. Pods that
@@ -157,13 +159,14 @@ def service_routes(
     routes: dict[str, tuple[Target, ...]] = {}
     components: dict[str, tuple[Target, ...]] = {}
 
-    def add_hosts(route: str, component: str | None) -> None:
-        hosts.update(dict.fromkeys(_cluster_hosts(name, namespace, component), route))
-        if not local:
-            hosts[names.host(name, namespace, domain, component)] = route
-        paths[names.path(name, namespace, component).removeprefix(f"{names.PATH_PREFIX}/")] = route
+    def add_hosts(route: str, component: str | None, suffix: str = "") -> None:
+        external = [] if local else [names.host(name, namespace, domain, component)]
+        hosts.update({host + suffix: route for host in (*_cluster_hosts(name, namespace, component), *external)})
+        paths[names.path(name, namespace, component).removeprefix(f"{names.PATH_PREFIX}/") + suffix] = route
 
     add_hosts(f"{namespace}/{name}/{main}", None)
+    if "explainer" in present:
+        add_hosts(f"{namespace}/{name}/explainer", None, EXPLAIN)
     for component in present:
         route = f"{namespace}/{name}/{component}"
         traffic = status.get(component, {}).get("traffic", [])
