@@ -42,6 +42,8 @@ class Settings:
     engine: str = "auto"
     workers: int = 1
     """Processes (engine process) or replicas (engine ray) that share the ports."""
+    num_gpus: float = 0.0
+    """Of each replica (engine ray); half of one lets two replicas share it."""
     max_batch_size: int = DEFAULT_MAX_BATCH_SIZE
     max_queue: int = DEFAULT_MAX_QUEUE
     max_body: int = DEFAULT_MAX_BODY
@@ -68,6 +70,8 @@ def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> S
     for name in ("workers", "max_batch_size", "max_queue", "max_buffer_size"):
         if getattr(arguments, name) < 1:
             parser.error(f"--{name} must be at least 1, not {getattr(arguments, name)}")
+    if arguments.num_gpus < 0:
+        parser.error(f"--num_gpus must not be negative, and is {arguments.num_gpus:g}")
     if arguments.max_loaded_models is not None and arguments.model_repository is None:
         parser.error("--max_loaded_models needs --model_repository: with one model there is nothing to choose from")
     if arguments.max_loaded_models is not None and arguments.max_loaded_models < 1:
@@ -88,6 +92,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> S
         grpc_front=arguments.grpc_front,
         engine=arguments.engine,
         workers=arguments.workers,
+        num_gpus=arguments.num_gpus,
         max_batch_size=arguments.max_batch_size,
         max_queue=arguments.max_queue,
         max_body=arguments.max_buffer_size,
@@ -160,6 +165,7 @@ def _port_flags(parser: argparse.ArgumentParser, environment: Mapping[str, str])
         "--engine", choices=ENGINES, default=environment.get("FAIRLEAD_ENGINE") or "auto", help="[FAIRLEAD_ENGINE]"
     )
     group.add_argument("--workers", type=int, default=1, help="processes, or Ray replicas")
+    group.add_argument("--num_gpus", type=float, default=0.0, help="of each Ray replica; 0.5 lets two share one")
 
 
 def _limit_flags(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:

@@ -13,15 +13,18 @@ from fairlead.runtime.sources import open_model
 NAME = "fairlead"
 
 
-def application(settings: Settings, ports: list[ReplicaPorts]) -> Any:
-    """The server's deployment, and one for each step if the model is a pipeline."""
+def application(settings: Settings, ports: list[ReplicaPorts], *, pods: int = 1) -> Any:
+    """The server's deployment, and one for each step if the model is a pipeline.
+
+    Over several pods, each has one replica of the server, on the same ports.
+    """
     from ray import serve
 
     from fairlead.runtime.engines.ray.replica import ServerReplica, StepReplica
 
     deployment: Any = serve.deployment
-    options = {
-        "ray_actor_options": {"num_cpus": 0},
+    options: dict[str, Any] = {
+        "ray_actor_options": {"num_cpus": 0, "num_gpus": settings.num_gpus},
         "max_ongoing_requests": settings.max_queue,
         "health_check_period_s": 1,
         "logging_config": {"enable_access_log": False},
@@ -32,7 +35,9 @@ def application(settings: Settings, ports: list[ReplicaPorts]) -> Any:
         deployment(StepReplica, name=name, num_replicas=1, **options).bind(settings, index)
         for index, name in enumerate(pipeline_steps(settings))
     ]
-    replica = deployment(ServerReplica, name=settings.model_name, num_replicas=len(ports), **options)
+    if pods > 1:
+        options |= {"num_replicas": pods, "max_replicas_per_node": 1}
+    replica = deployment(ServerReplica, name=settings.model_name, **{"num_replicas": len(ports), **options})
     return replica.bind(settings, ports, *steps)
 
 

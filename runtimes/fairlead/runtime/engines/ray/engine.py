@@ -16,6 +16,7 @@ from typing import Any
 from fairlead.runtime.engines.base import Engine
 from fairlead.runtime.engines.front import Front, ReplicaPorts, allocate
 from fairlead.runtime.engines.ray import application, environment, node
+from fairlead.runtime.engines.ray.group import Group, finish_requests, run_worker
 from fairlead.runtime.errors import LoadError
 from fairlead.runtime.settings import Settings
 from fairlead.runtime.sources import Source
@@ -27,9 +28,13 @@ class RayEngine(Engine):
     name = "ray"
 
     def run(self, settings: Settings) -> None:
-        environment.prepare(os.environ)
+        group = Group.from_environment(os.environ)
+        environment.prepare(os.environ, in_group=group is not None)
         leave_on_signals()
         source = Source(settings)
+        if group is not None:
+            run_group(replace(settings, model_dir=source.fetched(), storage_uri=None), group)
+            return
         own = application.users_application(settings)
         if own is not None:
             run_users_application(own, settings)
@@ -54,6 +59,34 @@ def wait_for_signal() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     stop.wait()
+
+
+def run_group(settings: Settings, group: Group) -> None:
+    """One pod's part in a Ray of several: the head's, which says what is served, or a worker's."""
+    if group.head is not None:
+        run_worker(settings, group)
+        return
+    with node.running_node(workers=2, **group.node_parameters()):
+        run_head(settings, group)
+
+
+def run_head(settings: Settings, group: Group) -> None:
+    """Our application on all pods of the group. The head serves when its own replica is ready, the others when they have joined.
+
+    When it stops, only its own replica does: the other pods go on until they are told, or find another head.
+    """
+    from ray import serve
+
+    serve.start(proxy_location="Disabled")
+    ports = [ReplicaPorts(settings.http_port, settings.grpc_port)]
+    target = serve.RunTarget(application.application(settings, ports, pods=group.size), application.NAME, None)
+    (handle,) = serve.run_many([target], wait_for_applications_running=False)
+    reason = handle.load_error.remote().result()
+    if reason is not None:
+        raise LoadError(reason)
+    log.info("serving: %s, a replica on each of %d pods", settings.model_name, group.size)
+    wait_for_signal()
+    finish_requests(settings)
 
 
 @contextlib.contextmanager

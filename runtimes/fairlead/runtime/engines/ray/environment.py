@@ -29,11 +29,15 @@ DEFAULTS = {
     # glibc would keep a heap for each of a worker's threads.
     "MALLOC_ARENA_MAX": "2",
 }
+IN_GROUP = {
+    # A worker without a head serves on; `group` decides when it leaves.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "86400",
+}
 TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
-def prepare(environment: MutableMapping[str, str]) -> None:
-    for name, value in DEFAULTS.items():
+def prepare(environment: MutableMapping[str, str], *, in_group: bool = False) -> None:
+    for name, value in {**DEFAULTS, **(IN_GROUP if in_group else {})}.items():
         environment.setdefault(name, value)
     if not any(environment.get(name) for name in TOKENS):
         # A token of our own needs no home directory to be written to.

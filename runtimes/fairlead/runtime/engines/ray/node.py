@@ -34,12 +34,12 @@ SETUP_WORKER = Path(__file__).with_name("setup_worker.py")
 
 
 @contextlib.contextmanager
-def running_node(*, workers: int) -> Iterator[None]:
-    """This process is connected to a new Ray of one node, which has started so many workers beforehand."""
+def running_node(*, workers: int, **parameters: Any) -> Iterator[None]:
+    """This process is connected to a new Ray, whose node here has started so many workers beforehand. `parameters`: RayParams'."""
     import ray
 
     try:
-        node = start_node(num_cpus=workers)
+        node = start_node(num_cpus=workers, **parameters)
     except (ImportError, AttributeError, TypeError) as error:
         log.warning("Ray %s is started with all its processes: %s", ray.__version__, error)
         with signal_handlers_kept():
@@ -57,8 +57,7 @@ def running_node(*, workers: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-        node.kill_all_processes(check_alive=False, allow_graceful=True)
-        shutil.rmtree(node.get_session_dir_path(), ignore_errors=True)
+        stop_node(node)
 
 
 @contextlib.contextmanager
@@ -74,8 +73,16 @@ def signal_handlers_kept() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, handlers)
 
 
+def stop_node(node: Any) -> None:
+    node.kill_all_processes(check_alive=False, allow_graceful=True)
+    shutil.rmtree(node.get_session_dir_path(), ignore_errors=True)
+
+
 def start_node(**parameters: Any) -> Any:
-    """Start a node's processes; they end with this one. Raises ImportError, AttributeError or TypeError if Ray has changed."""
+    """Start a node's processes, which end with this one: a head's, or with `gcs_address` one's that joins it.
+
+    Raises ImportError, AttributeError or TypeError if Ray has changed.
+    """
     from ray._private import services
     from ray._private.node import Node
     from ray._private.parameter import RayParams

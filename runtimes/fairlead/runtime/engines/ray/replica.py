@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import logging
+import os
 from dataclasses import replace
 from typing import Any
 
 from fairlead.runtime.engines.front import ReplicaPorts
+from fairlead.runtime.engines.ray.group import Group
 from fairlead.runtime.errors import LoadError, ServingError
 from fairlead.runtime.model import Model
 from fairlead.runtime.pipeline import Pipeline, load_step
@@ -35,7 +37,9 @@ class ServerReplica:
         faulthandler.enable()
         port = ports[serve.get_replica_context().rank.rank % len(ports)]
         behind_front = len(ports) > 1
-        host = "127.0.0.1" if behind_front else settings.host
+        # The settings are the head's; each pod of a group has an address of its own.
+        here = settings.host if Group.from_environment(os.environ) is None else os.environ.get("HOST", settings.host)
+        host = "127.0.0.1" if behind_front else here
         self._settings = replace(
             settings, host=host, http_port=port.http, grpc_port=port.grpc, drain_seconds=0.0, workers=1
         )
