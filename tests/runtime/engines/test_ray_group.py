@@ -97,8 +97,8 @@ def test_requests_in_flight_are_added_up_over_models():
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's, when it is imported
 def test_a_replica_on_each_pod_with_the_gpus_that_are_asked_for(tmp_path):
-    (tmp_path / "model.py").write_text("def predict(request):\n    return request.array\n")
-    settings = Settings(model_name="digits", model_dir=tmp_path, num_gpus=0.5)
+    model = "tests.runtime.engines.models:Classifier"
+    settings = Settings(model_name="digits", model_dir=tmp_path, model_class=model, num_gpus=0.5)
     deployment = application.application(settings, [ReplicaPorts(8080, None)], pods=3)._bound_deployment
     assert deployment.num_replicas == 3
     assert deployment._replica_config.max_replicas_per_node == 1
