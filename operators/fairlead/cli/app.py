@@ -35,6 +35,7 @@ ENTRIES = (
     Entry("logs", "fairlead.cli.logs:logs", "Print what a service's pods have logged.", SERVICES),
     Entry("serve", "fairlead.cli.models:serve", "Serve one model from this terminal, without a cluster.", MODELS, True),
     Entry("inspect", "fairlead.cli.models:inspect", "Tell what a model file is, and what it expects.", MODELS),
+    Entry("package", "fairlead.cli.package:package", "Build a container image of a model class and its requirements.", MODELS),
     Entry("doctor", "fairlead.cli.doctor:doctor", "Tell what is missing on this machine and how to get it.", MACHINE),
     Entry("completion", "fairlead.cli.completion:completion", "Print the script that completes commands in your shell.", MACHINE),
 )  # fmt: skip
