@@ -58,6 +58,8 @@ class FakeApi:
         """The number of the call at which to crash; -1 after the last."""
         self.crash_after_effect = False
         self.log = ""
+        self.served: set[str] = set()
+        """Paths of API groups beyond Kubernetes' own and ours."""
         self.metadata_read = 0
         self._applied: dict[tuple[Resource, Key], Object] = {}
         self._version = 0
@@ -197,6 +199,18 @@ class FakeApi:
         previous: bool = False,
     ) -> str:
         return self.log
+
+    async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Object:
+        found = self.objects.get((resource, Key(namespace or "", name)))
+        if found is None:
+            raise NotFound(404, "NotFound", name)
+        return copy.deepcopy(found)
+
+    async def raw(self, path: str) -> Object:
+        """Of an API group: whether it is served."""
+        if path not in self.served:
+            raise NotFound(404, "NotFound", path)
+        return {"kind": "APIResourceList"}
 
     async def metadata(self, resource: Resource, name: str, namespace: str | None = None) -> Object:
         self.metadata_read += 1

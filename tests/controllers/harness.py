@@ -15,6 +15,7 @@ from fairlead.controllers.cluster import Cluster
 from fairlead.controllers.inferenceservice.catalogue import Catalogue
 from fairlead.controllers.inferenceservice.controller import Reconciler
 from fairlead.controllers.inferenceservice.gateways import Answer
+from fairlead.controllers.inferenceservice.keda import Keda
 from fairlead.controllers.inferenceservice.lastwords import LastWords
 from fairlead.controllers.inferenceservice.settings import Settings
 from fairlead.controllers.inferenceservice.surroundings import SurroundingsReader
@@ -134,6 +135,7 @@ class Harness:
             self.events,
             LastWords(self.api),
             self.settings,
+            Keda(self.api, clock=clock),
             board=self.board,
             now=lambda: datetime(2026, 11, 21, tzinfo=UTC) + timedelta(seconds=self.seconds),
             clock=lambda: self.seconds,

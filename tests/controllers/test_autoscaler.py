@@ -14,9 +14,10 @@ from fairlead.controllers.autoscaler.agents import AgentSilent, Demand
 from fairlead.controllers.autoscaler.board import Board, Scaled
 from fairlead.controllers.autoscaler.loop import Autoscaler
 from fairlead.controllers.autoscaler.readings import Counts, Reading, traffic
+from fairlead.controllers.autoscaler.scraping import PodMetrics, Scrape, Unanswered
 from fairlead.controllers.cluster import Cluster
 from fairlead.kube.objects import Key
-from fairlead.kube.resources import DEPLOYMENTS
+from fairlead.kube.resources import DEPLOYMENTS, PODS
 
 SERVICE, WORKLOAD = Key("team", "iris"), Key("team", "iris-predictor")
 OWNER = {"apiVersion": "v1", "kind": "InferenceService", "metadata": {"name": "iris", "namespace": "team", "uid": "u"}}
@@ -48,6 +49,8 @@ class World:
         self.seconds, self.starts = 1000.0, True
         self.api, self.events, self.board, self.agents = FakeApi(), RecordedEvents(), Board(), FakeAgents(self)
         self.changed: list[Key] = []
+        self.exported: dict[str, str] = {}
+        """By pod address, what its metrics say."""
         labels = {"serving.kserve.io/inferenceservice": "iris", "fairlead.dev/workload": "iris-predictor"}
         metadata = {"name": WORKLOAD.name, "namespace": WORKLOAD.namespace, "labels": labels}
         self.api.put(DEPLOYMENTS, {"metadata": metadata, "spec": {"replicas": replicas}})
@@ -61,9 +64,16 @@ class World:
             self.agents,
             self.events,
             self.changed.append,
+            PodMetrics(self.fetch, clock=lambda: self.seconds),
             clock=lambda: self.seconds,
             now=lambda: datetime(2026, 11, 21, tzinfo=UTC) + timedelta(seconds=self.seconds),
         )
+
+    async def fetch(self, url: str) -> str:
+        address = url.removeprefix("http://").partition(":")[0]
+        if address not in self.exported:
+            raise Unanswered("refused")
+        return self.exported[address]
 
     def node(self) -> None:
         status = {"availableReplicas": self.replicas if self.starts else 0}
@@ -197,6 +207,25 @@ async def test_a_model_that_never_comes_up_is_given_up_and_said_to_be_paused() -
     outcome = world.board.outcome(WORKLOAD)
     assert outcome is not None
     assert outcome.mode is Mode.PAUSED
+
+
+async def test_a_metric_of_the_model_servers_own_adds_replicas_and_an_unknown_part_of_it_keeps_them() -> None:
+    world = World(2)
+    own = Policy(metric=Metric.CUSTOM, custom="queue", target=5.0, min_replicas=0, max_replicas=9, stable_window=10)
+    world.board.plan(SERVICE, {WORKLOAD.name: Scaled(OWNER, "r1", own, Scrape("queue", 8080, "/metrics"))})
+    labels = {"serving.kserve.io/inferenceservice": "iris", "fairlead.dev/workload": "iris-predictor"}
+    for address in ("10.0.0.1", "10.0.0.2"):
+        status = {"podIP": address, "conditions": [{"type": "Ready", "status": "True"}]}
+        world.api.put(PODS, {"metadata": {"name": address, "namespace": "team", "labels": labels}, "status": status})
+    world.exported = {"10.0.0.1": "queue 3", "10.0.0.2": "queue 15"}
+    await world.ticks(12)
+    assert world.replicas == 4
+    del world.exported["10.0.0.2"]
+    await world.ticks(200)
+    assert world.replicas == 4
+    world.exported["10.0.0.2"] = "queue 0"
+    await world.ticks(100)
+    assert world.replicas == 1
 
 
 async def test_a_quiet_service_costs_no_call_and_no_status(world: World) -> None:

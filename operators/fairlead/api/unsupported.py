@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
+from fairlead.api import names
 from fairlead.api.inferenceservice import InferenceService
 from fairlead.api.predictor import IMPLEMENTATIONS
 
@@ -39,9 +40,15 @@ FIELDS = (
     Entry("spec.tracing", "has no effect yet: no traces are exported"),
     Entry("spec.explainer.art", "has no effect: give the explainer containers of its own"),
     Entry(
-        "component.scaleMetricType", "has no effect yet: it is Utilization", lambda value, *_: value != "Utilization"
+        "component.scaleMetricType",
+        "has no effect: it is Utilization; autoScaling.metrics takes other types",
+        lambda value, *_: value != "Utilization",
     ),
-    Entry("component.autoScaling", "has no effect yet: scaleMetric and scaleTarget say what scales"),
+    Entry(
+        "component.autoScaling.keda",
+        f"has no effect without the annotation {names.AUTOSCALER_CLASS}: keda",
+        lambda value, component, annotations: annotations.get(names.AUTOSCALER_CLASS) != "keda",
+    ),
     Entry("component.logger", "has no effect yet: payloads are not logged"),
     Entry(
         "component.batcher", "has no effect: Fairlead's runtimes predict together what waits together, by themselves"
@@ -65,7 +72,6 @@ ANNOTATIONS: tuple[tuple[str, str, str], ...] = (
         "has no effect: there is one mode, plain Deployments that can scale to zero",
     ),
     ("serving.kserve.io/deploymentMode", "ModelMesh", "has no effect: there is one mode, plain Deployments"),
-    ("serving.kserve.io/autoscalerClass", "keda", "has no effect: Fairlead scales by itself, without KEDA"),
     ("autoscaling.knative.dev/*", "*", _KNATIVE),
 )
 """(annotation, value, why), with `*` for anything."""

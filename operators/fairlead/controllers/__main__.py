@@ -16,6 +16,7 @@ from fairlead.api import names
 from fairlead.api.crd import KINDS, custom_resource_definition
 from fairlead.controllers.autoscaler import explain
 from fairlead.controllers.autoscaler.agents import HttpAgents
+from fairlead.controllers.autoscaler.scraping import HttpFetch
 from fairlead.controllers.inferenceservice.gateways import HttpGateways
 from fairlead.controllers.inferenceservice.settings import Settings
 from fairlead.controllers.wiring import inference_service_controller
@@ -62,8 +63,9 @@ async def _run(options: argparse.Namespace) -> None:
             config_namespace=options.config_namespace,
         )
         agents = HttpAgents(options.gateway_agents)
+        fetch = HttpFetch()
         controller, autoscaler = inference_service_controller(
-            manager, client, gateways, events, settings, agents, namespace=options.namespace
+            manager, client, gateways, events, settings, agents, fetch, namespace=options.namespace
         )
         manager.add(controller)
         manager.add_task("autoscaler", autoscaler.run)
@@ -76,6 +78,7 @@ async def _run(options: argparse.Namespace) -> None:
             await events.close()
             await gateways.close()
             await agents.close()
+            await fetch.close()
 
 
 async def _image_volumes(client: Client, told: str) -> bool:

@@ -9,11 +9,14 @@ from fairlead.api import names
 from fairlead.controllers.autoscaler.agents import Agents
 from fairlead.controllers.autoscaler.board import Board
 from fairlead.controllers.autoscaler.loop import Autoscaler
+from fairlead.controllers.autoscaler.scraping import Fetch, PodMetrics
 from fairlead.controllers.cluster import BY_SERVICE, Cluster, Writer, by_service
 from fairlead.controllers.inferenceservice.catalogue import Catalogue
 from fairlead.controllers.inferenceservice.controller import EventSink, Reconciler
 from fairlead.controllers.inferenceservice.credentials import AWS_ROLE
 from fairlead.controllers.inferenceservice.gateways import Gateways
+from fairlead.controllers.inferenceservice.keda import Client as KedaClient
+from fairlead.controllers.inferenceservice.keda import Keda
 from fairlead.controllers.inferenceservice.lastwords import LastWords
 from fairlead.controllers.inferenceservice.settings import Settings
 from fairlead.controllers.inferenceservice.surroundings import CONFIG_MAP, MetadataReader, SurroundingsReader
@@ -57,7 +60,7 @@ class Informers(Protocol):
     ) -> Informer: ...
 
 
-class Client(Writer, MetadataReader, Protocol):
+class Client(Writer, MetadataReader, KedaClient, Protocol):
     """What is needed of a client."""
 
 
@@ -68,6 +71,7 @@ def inference_service_controller(
     events: EventSink,
     settings: Settings,
     agents: Agents,
+    fetch: Fetch,
     *,
     namespace: str | None = None,
 ) -> tuple[Controller, Autoscaler]:
@@ -104,7 +108,7 @@ def inference_service_controller(
     board = Board()
     surroundings = SurroundingsReader(cluster, catalogue, client, config_namespace=settings.config_namespace)
     reconciler = Reconciler(
-        cluster, catalogue, surroundings, gateways, events, LastWords(client), settings, board=board
+        cluster, catalogue, surroundings, gateways, events, LastWords(client), settings, Keda(client), board=board
     )
     controller = Controller("inferenceservice", reconciler, workers=WORKERS)
 
@@ -118,7 +122,7 @@ def inference_service_controller(
     _watch_accounts(controller, all_informers[SERVICE_ACCOUNTS], services)
     if namespace is None:
         _watch_annotations(controller, all_informers[NAMESPACES], services)
-    return controller, Autoscaler(cluster, board, agents, events, controller.enqueue)
+    return controller, Autoscaler(cluster, board, agents, events, controller.enqueue, PodMetrics(fetch))
 
 
 def _its_service(obj: Object) -> Iterable[Key]:

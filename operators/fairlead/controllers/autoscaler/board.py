@@ -11,6 +11,7 @@ from datetime import datetime
 
 from fairlead.api.base import Open
 from fairlead.autoscaling import Mode, Policy
+from fairlead.controllers.autoscaler.scraping import Scrape
 from fairlead.kube.objects import Key, Object, timestamp
 
 
@@ -22,6 +23,8 @@ class Scaled:
     """The InferenceService, for events."""
     revision: str
     policy: Policy
+    scrape: Scrape | None = None
+    """Where its own metric is read, if it scales by one."""
 
 
 @dataclass(frozen=True)

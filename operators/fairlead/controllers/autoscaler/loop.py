@@ -20,6 +20,7 @@ from fairlead.autoscaling.history import History
 from fairlead.controllers.autoscaler.agents import Agents, AgentSilent
 from fairlead.controllers.autoscaler.board import Board, Outcome, Scaled
 from fairlead.controllers.autoscaler.readings import Reading, Traffic, observation, traffic
+from fairlead.controllers.autoscaler.scraping import PodMetrics, Scrape
 from fairlead.controllers.cluster import Cluster
 from fairlead.kube.errors import KubeError
 from fairlead.kube.objects import Key, Object, key_of, resource_version, timestamp, utcnow
@@ -58,6 +59,7 @@ class Autoscaler:
         agents: Agents,
         events: EventSink,
         changed: Callable[[Key], None],
+        metrics: PodMetrics,
         *,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = utcnow,
@@ -68,6 +70,7 @@ class Autoscaler:
         self._agents = agents
         self._events = events
         self._changed = changed
+        self._metrics = metrics
         self._clock = clock
         self._now = now
         self._before: Mapping[str, Reading] = {}
@@ -95,7 +98,9 @@ class Autoscaler:
 
     async def tick(self, agents: Sequence[str]) -> None:
         """Decides on each workload once. Without agents there is nothing to decide by."""
-        answers = await asyncio.gather(*map(self._read, agents))
+        answers, _ = await asyncio.gather(
+            asyncio.gather(*map(self._read, agents)), self._metrics.refresh(self._scrapes())
+        )
         now = {agent: answer for agent, answer in zip(agents, answers, strict=True) if answer is not None}
         if now:
             scaled = self._board.scaled()
@@ -132,6 +137,9 @@ class Autoscaler:
             known = self._recall(key, deployment, target)
             before, clock = known.state.desired, self._clock()
             seen = observation(traffic, deployment, before, lambda: self._pods(deployment), complete=complete)
+            if target.scrape is not None:
+                own = self._metrics.total(key, self._pods(deployment))
+                seen = seen._replace(custom=own.value, complete=complete and own.complete)
             decision, state = decide(clock, seen, target.policy, known.state)
             if decision.desired != before:
                 try:
@@ -170,6 +178,14 @@ class Autoscaler:
         )
         self._board.decided(key, outcome)
         self._changed(key_of(target.owner))
+
+    def _scrapes(self) -> dict[Key, tuple[Scrape, list[Object]]]:
+        """The workloads that scale by a metric of their own, with their pods."""
+        return {
+            key: (target.scrape, self._pods(deployment))
+            for key, target in self._board.scaled().items()
+            if target.scrape is not None and (deployment := self._cluster.get(DEPLOYMENTS, key)) is not None
+        }
 
     def _pods(self, deployment: Object) -> list[Object]:
         labels = deployment["metadata"]["labels"]

@@ -13,7 +13,7 @@ from fairlead.controllers.inferenceservice.errors import InvalidPredictorSpec, L
 from fairlead.controllers.inferenceservice.observation import Children
 from fairlead.controllers.inferenceservice.plan import Plan
 from fairlead.controllers.inferenceservice.revisions import expired
-from fairlead.controllers.inferenceservice.scaling import metric_target, replicas
+from fairlead.controllers.inferenceservice.scaling import hpa_target, replicas
 from fairlead.controllers.inferenceservice.status import ComponentReport
 from fairlead.controllers.inferenceservice.workloads import (
     Workload,
@@ -75,7 +75,7 @@ async def remove_undesired(cluster: Cluster, components: Sequence[Component], th
     workloads = [workload for component in components for workload in component.workloads]
     existing = {obj["metadata"]["name"] for obj in there.deployments}
     addressed = {component.address for component in components}
-    scaled = {workload.name for workload in workloads if metric_target(workload.isvc, workload.fields) is not None}
+    scaled = {workload.name for workload in workloads if hpa_target(workload.isvc, workload.fields) is not None}
     placed = {workload.name for workload in workloads}
     for obj in there.services:
         if obj["metadata"]["name"] not in placed | existing | addressed:
@@ -116,7 +116,7 @@ async def _apply_workload(cluster: Cluster, workload: Workload, existing: Object
     if existing is None:
         await _scale(cluster, workload, key, None)
     await _apply_own(cluster, SERVICES, service(workload), workload.owner)
-    target = metric_target(workload.isvc, workload.fields)
+    target = hpa_target(workload.isvc, workload.fields)
     if target is not None:
         desired = horizontal_pod_autoscaler(workload, target)
         await _apply_own(cluster, HORIZONTAL_POD_AUTOSCALERS, desired, workload.owner)

@@ -72,4 +72,6 @@ def _scrape(workload: Workload) -> Scrape | None:
     annotations = workload.template["metadata"].get("annotations", {})
     port, path = (next((annotations[key] for key in keys if key in annotations), "") for keys in (PORTS, PATHS))
     first = service_ports(workload.template["spec"])[0]["targetPort"]
-    return Scrape(metric.name, int(port) if port.isdecimal() else first, f"/{(path or 'metrics').lstrip('/')}", metric.rate)
+    return Scrape(
+        metric.name, int(port) if port.isdecimal() else first, f"/{(path or 'metrics').lstrip('/')}", metric.rate
+    )

@@ -42,7 +42,15 @@ from fairlead.controllers.inferenceservice.observation import (
 )
 from fairlead.controllers.inferenceservice.plan import plan
 from fairlead.controllers.inferenceservice.settings import Settings
-from fairlead.controllers.inferenceservice.status import ComponentReport, Confirmation, Report, markers, shares, status
+from fairlead.controllers.inferenceservice.status import (
+    ComponentReport,
+    Confirmation,
+    Report,
+    last_failure,
+    markers,
+    shares,
+    status,
+)
 from fairlead.controllers.inferenceservice.surroundings import SurroundingsReader
 from fairlead.controllers.inferenceservice.traffic import Target
 from fairlead.controllers.inferenceservice.transitions import transitions
@@ -158,6 +166,7 @@ class Reconciler:
             want.asked_percent,
             asleep(there),
             autoscaling(self._board, namespace, workloads, there, before),
+            last_failure(owner.get("status") or {}, decided.latest.name),
         )
         return Component(want, decided, new, workloads, report)
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fairlead.api import names
+from fairlead.api.component import ComponentFields
 from fairlead.api.inferenceservice import InferenceService
 from fairlead.api.unsupported import FieldNote, not_acted_on
-from fairlead.controllers.inferenceservice.scaling import DURATIONS, duration, metric_target, scaled_by_demand
+from fairlead.controllers.inferenceservice.metrics import of_type, pod_metric, resource_metrics, unreadable
+from fairlead.controllers.inferenceservice.scaling import DURATIONS, duration, has_class, hpa_target, scaled_by_demand
 
 
 def notes(isvc: InferenceService) -> list[str]:
@@ -15,15 +18,18 @@ def notes(isvc: InferenceService) -> list[str]:
 
 def _own(isvc: InferenceService) -> Iterator[FieldNote]:
     for kind, fields in isvc.spec.components().items():
-        scaled = metric_target(isvc, fields) is not None or scaled_by_demand(isvc, fields)
-        if fields.min_replicas == 0 and not scaled_by_demand(isvc, fields):
+        keda = has_class(isvc, "keda")
+        scaled = keda or hpa_target(isvc, fields) is not None or scaled_by_demand(isvc, fields)
+        if fields.min_replicas == 0 and not keda and not scaled_by_demand(isvc, fields):
             yield FieldNote(
-                f"spec.{kind}.minReplicas", "one pod is kept: only demand (concurrency, rps) scales to zero"
+                f"spec.{kind}.minReplicas",
+                "one pod is kept: only demand (concurrency, rps, a PodMetric) and KEDA scale to zero",
             )
         if fields.scale_target is not None and not scaled:
             yield FieldNote(
                 f"spec.{kind}.scaleTarget", "has no effect: nothing scales between minReplicas and maxReplicas"
             )
+        yield from _metrics(isvc, kind, fields)
     for name in DURATIONS:
         given = isvc.metadata.annotations.get(name)
         if given is not None and duration(given) is None:
@@ -33,3 +39,20 @@ def _own(isvc: InferenceService) -> Iterator[FieldNote]:
         yield FieldNote(
             "spec.predictor.canaryTrafficPercent", "has no effect beside spec.canary, which says the weights"
         )
+
+
+def _metrics(isvc: InferenceService, kind: str, fields: ComponentFields) -> Iterator[FieldNote]:
+    for path, why in unreadable(fields):
+        yield FieldNote(f"spec.{kind}.{path}", why)
+    if has_class(isvc, "keda"):
+        return
+    metrics = f"spec.{kind}.autoScaling.metrics"
+    if of_type(fields, "External"):
+        yield FieldNote(metrics, f"External metrics need the annotation {names.AUTOSCALER_CLASS}: keda")
+    pods = of_type(fields, "PodMetric")
+    if pods and resource_metrics(fields):
+        yield FieldNote(metrics, "PodMetric has no effect beside Resource, which an HPA scales by")
+    elif len(pods) > 1 or any(
+        len((pod.get("podmetric") or {}).get("metric", {}).get("metricNames") or ()) > 1 for pod in pods
+    ):
+        yield FieldNote(metrics, f"one PodMetric scales: {getattr(pod_metric(fields), 'name', 'none')}")

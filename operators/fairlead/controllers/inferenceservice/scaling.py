@@ -1,4 +1,5 @@
-"""Who decides how many replicas a workload has: an HPA for cpu and memory, demand where the bounds leave a choice, else minReplicas.
+"""Who decides how many replicas a workload has: an HPA for cpu and memory, KEDA or somebody else where that is asked for, demand where the bounds
+leave a choice, else minReplicas.
 
 Bounds are KServe's: minReplicas is 1 if not set; maxReplicas is minReplicas, at least 1, if not set, and 0 means no limit. Unlike KServe's Standard
 mode, where an HPA on cpu is the default, demand is: an HPA is made only where cpu or memory, or the autoscalerClass hpa, is asked for.
@@ -12,25 +13,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fairlead.api import names
+from fairlead.api.base import Open
 from fairlead.api.component import ComponentFields
 from fairlead.api.inferenceservice import InferenceService
 from fairlead.autoscaling import Metric, Policy
 from fairlead.autoscaling.policy import target_per_replica
+from fairlead.controllers.inferenceservice.metrics import (
+    DEFAULT_CPU_UTILIZATION,
+    RESOURCES,
+    behavior,
+    pod_metric,
+    resource_metrics,
+)
 
-DEFAULT_CPU_UTILIZATION = 80
-_HANDS_OFF = ("none", "external")
+_HANDS_OFF = ("none", "external", "keda")
 
 
 @dataclass(frozen=True)
-class MetricTarget:
-    """What an HPA is to keep."""
+class HpaTarget:
+    """What an HPA is to keep: `metrics` and `behavior` as `autoscaling/v2` has them."""
 
-    resource: str
-    """`cpu` or `memory`."""
-    utilization: int
-    """Percent of the request."""
+    metrics: tuple[Open, ...]
+    behavior: Open
     min_replicas: int
     max_replicas: int
+
+
+def has_class(isvc: InferenceService, autoscaler: str) -> bool:
+    return isvc.metadata.annotations.get(names.AUTOSCALER_CLASS) == autoscaler
 
 
 def least_replicas(isvc: InferenceService, fields: ComponentFields) -> int:
@@ -46,7 +56,7 @@ def canary_least_replicas(stable: int, percent: int) -> int:
 
 def scaled_by_demand(isvc: InferenceService, fields: ComponentFields) -> bool:
     """Whether the replicas follow the requests: the bounds leave a choice, and nobody else makes it."""
-    if isvc.metadata.annotations.get(names.AUTOSCALER_CLASS) in _HANDS_OFF or metric_target(isvc, fields) is not None:
+    if isvc.metadata.annotations.get(names.AUTOSCALER_CLASS) in _HANDS_OFF or hpa_target(isvc, fields) is not None:
         return False
     least, most = fields.effective_min_replicas(), fields.max_replicas
     return least == 0 or most == 0 or (most is not None and most > least)
@@ -58,12 +68,15 @@ def policy(isvc: InferenceService, fields: ComponentFields, *, least: int, prove
         return None
     annotations = isvc.metadata.annotations
     asked = fields.scale_metric or annotations.get(names.SCALE_METRIC)
-    metric = Metric.RPS if asked == "rps" else Metric.CONCURRENCY
+    own = pod_metric(fields)
+    metric = Metric.CUSTOM if own is not None else Metric.RPS if asked == "rps" else Metric.CONCURRENCY
+    scale_target = fields.scale_target if own is None else own.target
     default = Policy()
     stable = _seconds(annotations, names.STABLE_WINDOW, default.stable_window, least=1.0)
     return Policy(
         metric=metric,
-        target=target_per_replica(metric, fields.scale_target, fields.container_concurrency or 0),
+        custom="" if own is None else own.name,
+        target=target_per_replica(metric, scale_target, fields.container_concurrency or 0),
         min_replicas=least if proven else max(1, least),
         max_replicas=0 if fields.max_replicas == 0 else max(1, least, fields.max_replicas or 0),
         stable_window=stable,
@@ -71,7 +84,14 @@ def policy(isvc: InferenceService, fields: ComponentFields, *, least: int, prove
         scale_down_delay=_seconds(annotations, names.SCALE_DOWN_DELAY, default.scale_down_delay),
         scale_to_zero_delay=_seconds(annotations, names.SCALE_TO_ZERO_DELAY, default.scale_to_zero_delay),
         activation_timeout=activation_timeout(isvc),
+        warm_replicas=warm_replicas(isvc),
+        behavior=behavior(fields),
     )
+
+
+def warm_replicas(isvc: InferenceService) -> int:
+    given = isvc.metadata.annotations.get(names.WARM_REPLICAS, "")
+    return int(given) if given.isdecimal() else 0
 
 
 def activation_timeout(isvc: InferenceService) -> float:
@@ -102,17 +122,23 @@ def _seconds(annotations: Mapping[str, str], name: str, default: float, *, least
     return default if found is None else max(least, found)
 
 
-def metric_target(isvc: InferenceService, fields: ComponentFields) -> MetricTarget | None:
-    """What a real HPA is to keep, None if there is to be none."""
+def hpa_target(isvc: InferenceService, fields: ComponentFields) -> HpaTarget | None:
+    """What a real HPA is to keep, None if there is to be none: cpu and memory are what it sees and Fairlead does not."""
     annotations = isvc.metadata.annotations
-    autoscaler = annotations.get(names.AUTOSCALER_CLASS)
-    metric = fields.scale_metric or annotations.get(names.SCALE_METRIC) or ("cpu" if autoscaler == "hpa" else None)
-    if autoscaler in _HANDS_OFF or metric not in ("cpu", "memory"):
+    if annotations.get(names.AUTOSCALER_CLASS) in _HANDS_OFF:
         return None
-    given = annotations.get(names.TARGET_UTILIZATION, "")
-    default = int(given) if given.isdecimal() else DEFAULT_CPU_UTILIZATION
+    metrics = resource_metrics(fields)
+    metric = fields.scale_metric or annotations.get(names.SCALE_METRIC) or ("cpu" if has_class(isvc, "hpa") else None)
+    if not metrics and metric in RESOURCES:
+        given = annotations.get(names.TARGET_UTILIZATION, "")
+        default = int(given) if given.isdecimal() else DEFAULT_CPU_UTILIZATION
+        target = {"type": "Utilization", "averageUtilization": fields.scale_target or default}
+        metrics = [{"type": "Resource", "resource": {"name": metric, "target": target}}]
+    if not metrics:
+        return None
     least = max(1, fields.effective_min_replicas())
-    return MetricTarget(metric, fields.scale_target or default, least, max(least, fields.max_replicas or 0))
+    given_behavior = (fields.auto_scaling.behavior if fields.auto_scaling else None) or {}
+    return HpaTarget(tuple(metrics), given_behavior, least, max(least, fields.max_replicas or 0))
 
 
 def replicas(
@@ -126,7 +152,7 @@ def replicas(
     if now is not None and scaled_by_demand(isvc, fields):
         return None
     least = max(1, least)
-    if metric_target(isvc, fields) is not None:
+    if hpa_target(isvc, fields) is not None:
         return None
     if now is not None and isvc.metadata.annotations.get(names.AUTOSCALER_CLASS) in _HANDS_OFF:
         return None

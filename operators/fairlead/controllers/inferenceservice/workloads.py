@@ -15,7 +15,7 @@ from fairlead.api.component import ComponentFields
 from fairlead.api.inferenceservice import InferenceService
 from fairlead.controllers.inferenceservice.pods import copied
 from fairlead.controllers.inferenceservice.revisions import Revision
-from fairlead.controllers.inferenceservice.scaling import MetricTarget, activation_timeout
+from fairlead.controllers.inferenceservice.scaling import HpaTarget, activation_timeout, has_class
 from fairlead.kube.objects import Object, controller_reference
 
 ROLLING: Open = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"}}
@@ -81,6 +81,8 @@ def deployment(workload: Workload) -> Object:
         **(fields.annotations or {}),
         names.MIN_REPLICAS: str(workload.least),
     }
+    if has_class(workload.isvc, "keda"):
+        annotations[names.SCALED_OBJECT] = "true"
     if workload.least == 0 and workload.proven:
         annotations[names.PROVEN] = workload.proven
     return {
@@ -125,22 +127,15 @@ def address_service(name: str, workload: Workload) -> Object:
     }
 
 
-def horizontal_pod_autoscaler(workload: Workload, target: MetricTarget) -> Object:
+def horizontal_pod_autoscaler(workload: Workload, target: HpaTarget) -> Object:
     return {
         "metadata": workload.metadata(workload.labels, {}),
         "spec": {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": workload.name},
             "minReplicas": target.min_replicas,
             "maxReplicas": target.max_replicas,
-            "metrics": [
-                {
-                    "type": "Resource",
-                    "resource": {
-                        "name": target.resource,
-                        "target": {"type": "Utilization", "averageUtilization": target.utilization},
-                    },
-                }
-            ],
+            "metrics": list(target.metrics),
+            **({"behavior": target.behavior} if target.behavior else {}),
         },
     }
 
