@@ -16,6 +16,8 @@ import struct  # noqa: E402
 
 LOAD_SECONDS = float(os.environ.get("LOAD_SECONDS", "0"))
 WORK_SECONDS = float(os.environ.get("WORK_SECONDS", "0"))
+HOST = os.environ.get("HOST")
+"""The address to listen on; all if not set. A pod of the embedded cluster has one of its own."""
 DRAIN_SECONDS = 1.0
 
 DATA, HEADERS, SETTINGS, PING, WINDOW_UPDATE = 0, 1, 4, 6, 8
@@ -144,8 +146,8 @@ async def main() -> None:
     loop.add_signal_handler(signal.SIGTERM, asked_to_end.set)
     await asyncio.sleep(LOAD_SECONDS)
     listeners = [
-        await loop.create_server(lambda: Grpc(server), None, 8081, backlog=1024),
-        await loop.create_server(lambda: Http(server), None, 8080, backlog=1024),
+        await loop.create_server(lambda: Grpc(server), HOST, 8081, backlog=1024),
+        await loop.create_server(lambda: Http(server), HOST, 8080, backlog=1024),
     ]
     server.ready = time.time()
     tell("ready")
