@@ -17,7 +17,12 @@ from typing import Any, Self
 
 import psutil
 
+from fairlead.api import names
+
 ARTIFACTS = Path(__file__).parent / "artifacts"
+SAMPLES = Path(__file__).parent.parent / "manifests" / "samples"
+SAMPLE_MODELS = "https://raw.githubusercontent.com/fairlead/fairlead/main/manifests/samples/models/"
+"""Where the samples' models lie for their users. The clusters here are told of a mirror: no test leaves the machine."""
 
 
 class KubectlError(AssertionError):
@@ -132,11 +137,13 @@ class LocalCluster(Cluster):
     def __enter__(self) -> Self:
         self.log = (self.directory / "up.log").open("wb")
         command = [sys.executable, "-m", "fairlead.cli", "up", "--ephemeral"]
+        mirrors = f"{SAMPLE_MODELS} -> {(SAMPLES / 'models').as_uri()}/"
         self.process = subprocess.Popen(
             [*command, "--directory", str(self.directory), "--port", str(self.port)],
             stdin=subprocess.DEVNULL,
             stdout=self.log,
             stderr=subprocess.STDOUT,
+            env={**os.environ, names.STORAGE_MIRRORS_ENV: mirrors},
         )
         self.await_ready()
         return self

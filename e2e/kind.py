@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
-from e2e.cluster import ARTIFACTS, Cluster, KubectlError, Part, free_port
+from e2e.cluster import ARTIFACTS, SAMPLE_MODELS, SAMPLES, Cluster, KubectlError, Part, free_port
 
 NAME = os.environ.get("FAIRLEAD_E2E_CLUSTER", "fairlead-e2e")
 TAG = os.environ.get("FAIRLEAD_E2E_TAG", "0.1.0")
@@ -85,14 +85,15 @@ class KindCluster(Cluster):
 
     def helm_upgrade(self, *settings: str) -> None:
         """Install or upgrade the chart and wait until all of it is up."""
-        values = (
-            f"image.tag={TAG}",
-            "gateway.service.type=NodePort",
-            f"gateway.service.nodePort={NODE_PORT}",
-            *settings,
-        )
-        flags = [word for value in values for word in ("--set", value)]
-        install = ("upgrade", "--install", "fairlead", str(CHART), "--create-namespace")
+        values = {
+            "image": {"tag": TAG},
+            "gateway": {"service": {"type": "NodePort", "nodePort": NODE_PORT}},
+            "storage": {"mirrors": {SAMPLE_MODELS: f"http://models.{MODELS}.svc.cluster.local/"}},
+        }
+        path = self.directory / "values.json"
+        path.write_text(json.dumps(values))
+        flags = [word for setting in settings for word in ("--set", setting)]
+        install = ("upgrade", "--install", "fairlead", str(CHART), "--create-namespace", "--values", str(path))
         self.helm(*install, "--wait", "--timeout", "180s", *flags)
 
     def _serve_models(self) -> None:
@@ -110,6 +111,7 @@ class KindCluster(Cluster):
             "volumes": [{"name": "models", "configMap": {"name": "models"}}],
         }
         files = [f"--from-file={key}.skops={path / 'model.skops'}" for key, path in self.models.items()]
+        files.append(f"--from-file={SAMPLES / 'models'}")
         create = ("create", "--dry-run=client", "-o", "json")
         namespace = self.kubectl(*create, "namespace", MODELS)
         config = self.kubectl(*create, "configmap", "models", "--namespace", MODELS, *files)

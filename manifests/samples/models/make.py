@@ -1,16 +1,45 @@
-"""Makes iris.skops, the model of ../local.yaml: a logistic regression on Fisher's irises.
+"""Makes the models that the samples serve: Fisher's irises, four measurements in cm to one of three species, in each format.
 
 python manifests/samples/models/make.py
 """
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
+import lightgbm
+import skl2onnx
 import skops.io
+import xgboost
+from skl2onnx.common.data_types import FloatTensorType
+from sklearn.base import ClassifierMixin
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
+from sklearn.svm import SVC
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    measurements, species = load_iris(return_X_y=True)
+
+    def fitted(model: ClassifierMixin) -> ClassifierMixin:
+        return model.fit(measurements, species)
+
+    linear = fitted(LogisticRegression(max_iter=1000))
+    skops.io.dump(linear, HERE / "iris.skops")
+    skops.io.dump(fitted(SVC()), HERE / "iris-v2.skops")
+    inputs = [("measurements", FloatTensorType([None, 4]))]
+    onnx = skl2onnx.to_onnx(linear, initial_types=inputs, options={"zipmap": False})
+    (HERE / "iris.onnx").write_bytes(onnx.SerializeToString())
+    fitted(xgboost.XGBClassifier(n_estimators=5, max_depth=3)).save_model(HERE / "iris.ubj")
+    trees = fitted(lightgbm.LGBMClassifier(n_estimators=5, max_depth=3, verbose=-1))
+    trees.booster_.save_model(HERE / "iris.lgb")
+    with zipfile.ZipFile(HERE / "two-models.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(HERE / "iris.skops", "linear/model.skops")
+        archive.write(HERE / "iris-v2.skops", "vectors/model.skops")
+
 
 if __name__ == "__main__":
-    measurements, species = load_iris(return_X_y=True)
-    skops.io.dump(LogisticRegression(max_iter=1000).fit(measurements, species), Path(__file__).with_name("iris.skops"))
+    main()

@@ -117,7 +117,7 @@ def test_our_runtimes_are_known_by_their_image_whatever_registry_is_before_it(im
 
 def test_our_runtime_is_the_model_server_of_the_nodes_own_python() -> None:
     built = command_of(image="fairlead/runtime-core:1", args=["--model_name=$(NAME)"])
-    assert built.argv == ["/venv/python", "-m", "fairlead.runtime", "--model_name=iris"]
+    assert built.argv == ["/venv/python", "-m", "fairlead.runtime", "--model_dir=/mnt/models", "--model_name=iris"]
 
 
 def test_a_command_wins_over_the_image() -> None:

@@ -56,7 +56,8 @@ def command(
     arguments = [expand(word, environment) for word in container.get("args") or ()]
     image = str(container.get("image", ""))
     if not words and is_our_runtime(image):
-        words = [python, "-m", "fairlead.runtime"]
+        # The image's own place for the model: without it the server would take the machine's /mnt/models.
+        words = [python, "-m", "fairlead.runtime", f"--model_dir={names.MODEL_DIR}"]
     if not words:
         raise NeedsCluster(
             f"image {image or '(none)'} of container {container['name']} needs a container engine, and this node runs plain processes. "
