@@ -51,7 +51,8 @@ def pod(kind: Kind, version: int = 1) -> Object:
         "image": kind.images[1],
         "command": ["haproxy", "-f", "/etc/answer/haproxy.cfg"],
         "ports": [{"containerPort": 8080}],
-        "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1},
+        # On a busy machine an answer may take its time: that is not what is measured.
+        "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1, "timeoutSeconds": 10},
         "resources": {"requests": {"cpu": "5m", "memory": "16Mi"}, "limits": {"cpu": "2", "memory": "256Mi"}},
         "volumeMounts": [{"name": "answer", "mountPath": "/etc/answer"}],
     }

@@ -14,6 +14,8 @@ from typing import Self
 
 TIMEOUT = 10.0
 """Seconds after which a request counts as hanging, which is a failure."""
+MOST = 1000
+"""Requests under way at a time; more fail at once, so that what hangs does not take all the files of proxies on the way."""
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -47,6 +49,7 @@ class Steady:
         self.outcome = Outcome()
         self._port, self._request, self._rate, self._fresh = port, request, rate, fresh
         self._idle: list[Connection] = []
+        self._under_way = 0
         self._stop = threading.Event()
         self._began = 0.0
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
@@ -79,6 +82,10 @@ class Steady:
 
     async def _one(self) -> None:
         began = time.monotonic()
+        if self._under_way >= MOST:
+            self._failed(began, f"{MOST} others are under way")
+            return
+        self._under_way += 1
         try:
             async with asyncio.timeout(TIMEOUT):
                 status, body = await self._exchange()
@@ -89,6 +96,8 @@ class Steady:
         except (OSError, EOFError, ValueError) as error:
             self._failed(began, f"{type(error).__name__} {error}")
             return
+        finally:
+            self._under_way -= 1
         if status != 200:
             self._failed(began, f"{status} {body[:120].decode(errors='replace')}")
             return

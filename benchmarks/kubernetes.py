@@ -68,7 +68,8 @@ def main() -> None:
             for part in options.only or [part for part in PARTS if part not in LONG]:
                 began = time.monotonic()
                 measure(part, kind, figures, options)
-                print(f"{part}: {time.monotonic() - began:.0f} s", flush=True)
+                load = Path("/proc/loadavg").read_text().split()[0]
+                print(f"{part}: {time.monotonic() - began:.0f} s; load average of this machine {load}", flush=True)
     finally:  # what was measured until then, in any case
         figures.finish(options.json)
 

@@ -35,12 +35,27 @@ UNCACHED = Resource("", "v1", "podtemplates", "PodTemplate")
 """A kind that the API server is told to keep no watch cache of: its watches come from etcd, and know what was compacted."""
 
 
+SERVICE_ACCOUNTS = {
+    account: f"system:serviceaccount:fairlead-system:{account}" for account in ("fairlead-operator", "fairlead-gateway")
+}
+"""Users beside the administrator, with no right but what the tests give them. All that they ask for is in the audit log."""
+AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata", "users": list(SERVICE_ACCOUNTS.values())}, {"level": "None"}],
+}
+
+
 class ApiServer(NamedTuple):
     kubeconfig: str
     url: str
     token: str
     """Of a user in system:masters."""
     etcd_url: str
+    accounts: dict[str, str]
+    """Kubeconfigs of the service accounts, by name."""
+    audit_log: Path
 
     async def compact(self, resource_version: str) -> None:
         """Makes etcd forget all history before that version."""
@@ -79,10 +94,15 @@ async def namespace(client: Client) -> str:
 @contextmanager
 def run_api_server(directory: Path, *extra: str) -> Iterator[ApiServer]:
     """kube-apiserver with `extra` flags, over an etcd of its own; both end with the block."""
-    client_port, peer_port, port = (_free_port() for _ in range(3))
+    client_port, peer_port, port = (free_port() for _ in range(3))
     etcd_url, peer_url = f"http://127.0.0.1:{client_port}", f"http://127.0.0.1:{peer_port}"
     token = secrets.token_urlsafe(24)
-    (directory / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n')
+    tokens = {account: secrets.token_urlsafe(24) for account in SERVICE_ACCOUNTS}
+    users = [f'{token},admin,admin,"system:masters"']
+    users += [f'{tokens[a]},{user},{a},"system:serviceaccounts"' for a, user in SERVICE_ACCOUNTS.items()]
+    (directory / "tokens.csv").write_text("\n".join(users) + "\n")
+    (directory / "audit.yaml").write_text(yaml.safe_dump(AUDIT_POLICY))
+    audit_log = directory / "audit.log"
     _service_account_key(directory)
     with ExitStack() as stack:
         etcd = _start(
@@ -97,11 +117,13 @@ def run_api_server(directory: Path, *extra: str) -> Iterator[ApiServer]:
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={directory / 'sa.key'}", f"--service-account-signing-key-file={directory / 'sa.key'}",
             "--disable-admission-plugins=ServiceAccount", "--allow-privileged=true",
+            f"--audit-policy-file={directory / 'audit.yaml'}", f"--audit-log-path={audit_log}",
             f"--watch-cache-sizes={UNCACHED}#0", *extra,
         )  # fmt: skip
         url = f"https://127.0.0.1:{port}"
         _wait_ready(url, token, directory, etcd, api)
-        yield ApiServer(_kubeconfig(directory, url, token), url, token, etcd_url)
+        accounts = {account: _kubeconfig(directory, url, tokens[account], account) for account in tokens}
+        yield ApiServer(_kubeconfig(directory, url, token, "admin"), url, token, etcd_url, accounts, audit_log)
 
 
 def _start(stack: ExitStack, directory: Path, program: str, *flags: str) -> subprocess.Popen[bytes]:
@@ -139,8 +161,8 @@ def _wait_ready(url: str, token: str, directory: Path, *processes: subprocess.Po
         time.sleep(0.1)
 
 
-def _kubeconfig(directory: Path, url: str, token: str) -> str:
-    path = directory / "kubeconfig"
+def _kubeconfig(directory: Path, url: str, token: str, user: str) -> str:
+    path = directory / f"{user}.kubeconfig"
     authority = str(directory / "certificates" / "apiserver.crt")  # self-signed: it is its own authority
     path.write_text(
         yaml.safe_dump(
@@ -149,8 +171,8 @@ def _kubeconfig(directory: Path, url: str, token: str) -> str:
                 "kind": "Config",
                 "current-context": "test",
                 "clusters": [{"name": "test", "cluster": {"server": url, "certificate-authority": authority}}],
-                "users": [{"name": "admin", "user": {"token": token}}],
-                "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
+                "users": [{"name": user, "user": {"token": token}}],
+                "contexts": [{"name": "test", "context": {"cluster": "test", "user": user}}],
             }
         )
     )
@@ -166,7 +188,7 @@ def _service_account_key(directory: Path) -> None:
     )
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import pytest
-import yaml
+from tests.integration.world import eventually, install, node
 
 from fairlead.controllers.autoscaler.agents import HttpAgents
+from fairlead.controllers.autoscaler.scraping import HttpFetch
 from fairlead.controllers.inferenceservice.gateways import Answer
 from fairlead.controllers.inferenceservice.settings import Settings
 from fairlead.controllers.wiring import inference_service_controller
@@ -19,8 +19,6 @@ from fairlead.kube.events import Events
 from fairlead.kube.manager import Manager
 from fairlead.kube.objects import Key, Object
 from fairlead.kube.resources import (
-    CLUSTER_SERVING_RUNTIMES,
-    CUSTOM_RESOURCE_DEFINITIONS,
     DEPLOYMENTS,
     EVENTS,
     HORIZONTAL_POD_AUTOSCALERS,
@@ -28,8 +26,6 @@ from fairlead.kube.resources import (
     SERVICES,
     Resource,
 )
-
-MANIFESTS = Path(__file__).parents[2] / "manifests"
 
 
 class NoGateways:
@@ -50,19 +46,14 @@ class CountingClient(Client):
 @pytest.fixture
 async def operator(client: Client, namespace: str) -> AsyncIterator[CountingClient]:
     """The controller at work in the test's namespace, with a node that makes every Deployment ready."""
-    for path in sorted((MANIFESTS / "crds").glob("*.yaml")) + sorted((MANIFESTS / "runtimes").glob("*.yaml")):
-        for obj in yaml.safe_load_all(path.read_text()):
-            crd = obj["kind"] == "CustomResourceDefinition"
-            resource = CUSTOM_RESOURCE_DEFINITIONS if crd else CLUSTER_SERVING_RUNTIMES
-            await eventually(lambda obj=obj, resource=resource: client.apply(resource, obj, field_manager="test"))
-    await eventually(lambda: client.list(INFERENCE_SERVICES, namespace))
+    await install(client)
     counting = CountingClient(client._transport.connection)
     counting.applied = []
     manager = Manager(counting, address=("127.0.0.1", 0))
     settings = Settings(prune_grace=0.1)
     events = Events(counting, "fairlead-operator")
-    controller, _ = inference_service_controller(
-        manager, counting, NoGateways(), events, settings, HttpAgents([]), namespace=namespace
+    controller, *_ = inference_service_controller(
+        manager, counting, NoGateways(), events, settings, HttpAgents([]), HttpFetch(), namespace=namespace
     )
     manager.add(controller)
     tasks = [asyncio.create_task(manager.run()), asyncio.create_task(node(client, namespace))]
@@ -73,31 +64,6 @@ async def operator(client: Client, namespace: str) -> AsyncIterator[CountingClie
     await asyncio.gather(*tasks, return_exceptions=True)
     await events.close()
     await counting.close()
-
-
-async def node(client: Client, namespace: str) -> None:
-    """Makes every Deployment's pods ready at once."""
-    while True:
-        for deployment in (await client.list(DEPLOYMENTS, namespace)).items:
-            generation, replicas = deployment["metadata"]["generation"], deployment["spec"]["replicas"]
-            if deployment.get("status", {}).get("observedGeneration") != generation:
-                counts = dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas", "readyReplicas"), replicas)
-                status = {"status": {"observedGeneration": generation, **counts}}
-                await client.patch(DEPLOYMENTS, deployment["metadata"]["name"], status, namespace, subresource="status")
-        await asyncio.sleep(0.05)
-
-
-async def eventually(call: Callable[[], Awaitable[Any]], seconds: float = 15) -> Any:
-    """The result of the call, as soon as it neither raises nor is false."""
-    async with asyncio.timeout(seconds):
-        while True:
-            try:
-                if (found := await call()) is not False:
-                    return found
-            except Exception as error:
-                if not hasattr(error, "status"):
-                    raise
-            await asyncio.sleep(0.05)
 
 
 def isvc(namespace: str, uri: str, **predictor: Any) -> Object:
