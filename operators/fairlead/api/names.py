@@ -28,6 +28,8 @@ GATEWAY_AGENT_PORT = 9901
 """The agent's own port: /healthz, /readyz, /metrics, /v1/routes."""
 OPERATOR_PORT = 9902
 """The operator's own port: /healthz, /readyz, /metrics."""
+RAY_PORT = 6379
+"""The port of a Ray's head, where workers join."""
 H2C_APP_PROTOCOL = "kubernetes.io/h2c"
 """`appProtocol` of a Service port that speaks HTTP/2 without TLS: gRPC."""
 
@@ -40,6 +42,7 @@ OPERATOR = "fairlead-operator"
 
 PREDICTOR_CONTAINER = "kserve-container"
 TRANSFORMER_CONTAINER = "transformer-container"
+WORKER_CONTAINER = "worker-container"
 STORAGE_INITIALIZER_CONTAINER = "storage-initializer"
 MODEL_DIR = "/mnt/models"
 RELATIVE_URIS = ("./", "../")
@@ -70,6 +73,9 @@ LABEL_REVISION = "fairlead.dev/revision"
 """On pods (the revision that the pod runs) and ControllerRevisions."""
 LABEL_WORKLOAD = "fairlead.dev/workload"
 """On pods, Services and EndpointSlices: the Deployment's name, which is the Service's too."""
+
+LABEL_ROLE = "fairlead.dev/role"
+"""On pods of a predictor over several pods, and their Deployments: `head` or `worker`."""
 
 LABEL_DIGEST = "fairlead.dev/digest"
 """On ControllerRevisions: the digest of all that the revision's pods are made of."""

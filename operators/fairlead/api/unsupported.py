@@ -53,7 +53,6 @@ FIELDS = (
     Entry(
         "component.batcher", "has no effect: Fairlead's runtimes predict together what waits together, by themselves"
     ),
-    Entry("component.workerSpec", "has no effect yet: a replica runs on one node"),
     Entry("component.ephemeralContainers", "has no effect: Kubernetes does not take them in a pod template"),
     Entry("model.name", "has no effect: the container keeps the runtime's name"),
     Entry("model.storage.schemaPath", "has no effect: the model says itself what it takes"),

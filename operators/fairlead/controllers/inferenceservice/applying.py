@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,13 @@ from fairlead.api.base import Open
 from fairlead.controllers.cluster import Cluster, is_controlled
 from fairlead.controllers.inferenceservice.desired import Wanted
 from fairlead.controllers.inferenceservice.errors import InvalidPredictorSpec, Leftover
+from fairlead.controllers.inferenceservice.multinode import (
+    head_name,
+    head_service,
+    token,
+    worker_deployment,
+    worker_name,
+)
 from fairlead.controllers.inferenceservice.observation import Children
 from fairlead.controllers.inferenceservice.plan import Plan
 from fairlead.controllers.inferenceservice.revisions import expired
@@ -23,11 +31,13 @@ from fairlead.controllers.inferenceservice.workloads import (
     horizontal_pod_autoscaler,
     service,
 )
+from fairlead.kube.errors import AlreadyExists
 from fairlead.kube.objects import Key, Object, controller_of, key_of
 from fairlead.kube.resources import (
     CONTROLLER_REVISIONS,
     DEPLOYMENTS,
     HORIZONTAL_POD_AUTOSCALERS,
+    SECRETS,
     SERVICES,
     Resource,
 )
@@ -63,18 +73,22 @@ async def apply_component(cluster: Cluster, owner: Object, component: Component,
 
 
 async def remove_workload(cluster: Cluster, workload: Object, there: Children) -> None:
-    """The Deployment and its HPA; its Service goes when the Deployment is seen to be gone."""
+    """The Deployment, its workers' and its HPA; its Service goes when the Deployment is seen to be gone."""
     for autoscaler in there.autoscalers:
         if autoscaler["metadata"]["name"] == workload["metadata"]["name"]:
             await cluster.delete(HORIZONTAL_POD_AUTOSCALERS, autoscaler)
+    for workers in there.workers:
+        if workers["metadata"]["name"] == worker_name(workload["metadata"]["name"]):
+            await cluster.delete(DEPLOYMENTS, workers)
     await cluster.delete(DEPLOYMENTS, workload)
 
 
 async def remove_undesired(cluster: Cluster, components: Sequence[Component], there: Children) -> None:
-    """Services without a workload, HPAs that are not asked for any more, and revisions beyond the history's limit."""
+    """Services without a workload, workers without a head, HPAs that are not asked for any more, and revisions beyond the history's limit."""
     workloads = [workload for component in components for workload in component.workloads]
     existing = {obj["metadata"]["name"] for obj in there.deployments}
     addressed = {component.address for component in components}
+    addressed |= {head_name(workload) for workload in workloads if workload.group}
     scaled = {workload.name for workload in workloads if hpa_target(workload.isvc, workload.fields) is not None}
     placed = {workload.name for workload in workloads}
     for obj in there.services:
@@ -83,6 +97,11 @@ async def remove_undesired(cluster: Cluster, components: Sequence[Component], th
     for obj in there.autoscalers:
         if obj["metadata"]["name"] in placed - scaled:
             await cluster.delete(HORIZONTAL_POD_AUTOSCALERS, obj)
+    joined = {worker_name(workload.name) for workload in workloads if workload.group and workload.group["size"] > 1}
+    leaving = {worker_name(name) for name in existing - placed}
+    for obj in there.workers:
+        if obj["metadata"]["name"] not in joined | leaving:
+            await cluster.delete(DEPLOYMENTS, obj)
     for component in components:
         forgotten = {revision.name for revision in expired(component.plan.revisions, component.plan.in_use)}
         for obj in there.of(component.want.kind).revisions:
@@ -112,6 +131,8 @@ async def _apply_workload(cluster: Cluster, workload: Workload, existing: Object
     if existing is not None:
         # Before the annotation with the new minimum is applied: else a crash between the two would lose the change.
         await _scale(cluster, workload, key, existing)
+    if workload.group is not None:
+        await _apply_group(cluster, workload, workload.group)
     await _apply_own(cluster, DEPLOYMENTS, deployment(workload), workload.owner)
     if existing is None:
         await _scale(cluster, workload, key, None)
@@ -120,6 +141,15 @@ async def _apply_workload(cluster: Cluster, workload: Workload, existing: Object
     if target is not None:
         desired = horizontal_pod_autoscaler(workload, target)
         await _apply_own(cluster, HORIZONTAL_POD_AUTOSCALERS, desired, workload.owner)
+
+
+async def _apply_group(cluster: Cluster, workload: Workload, stored: Open) -> None:
+    """What pods of several are told of must be there before they are."""
+    with contextlib.suppress(AlreadyExists):
+        await cluster.client.create(SECRETS, token(workload))
+    await _apply_own(cluster, SERVICES, head_service(workload), workload.owner)
+    if stored["size"] > 1:
+        await _apply_own(cluster, DEPLOYMENTS, worker_deployment(workload, stored), workload.owner)
 
 
 async def _scale(cluster: Cluster, workload: Workload, key: Key, existing: Object | None) -> None:

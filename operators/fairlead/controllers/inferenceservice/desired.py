@@ -14,6 +14,7 @@ from fairlead.api.component import ComponentFields
 from fairlead.api.inferenceservice import Explainer, InferenceService
 from fairlead.api.predictor import Predictor
 from fairlead.api.servingruntime import ClusterServingRuntime, ServingRuntime
+from fairlead.controllers.inferenceservice.multinode import group
 from fairlead.controllers.inferenceservice.plan import Plan
 from fairlead.controllers.inferenceservice.pods import PodSource, digest, inputs, pod_template
 from fairlead.controllers.inferenceservice.podstorage import Surroundings
@@ -88,8 +89,9 @@ def carry_out(
         canary = names_of_canaries.get(revision.name)
         fields = want.source.fields if canary is None else want.canaries[canary].fields
         least = least_replicas(isvc, fields) if canary is None else want.least[canary]
-        template = contents[revision.name]["template"]
-        workloads.append(Workload(isvc, owner, want.kind, fields, revision, template, least))
+        content = contents[revision.name]
+        of = Workload(isvc, owner, want.kind, fields, revision, content["template"], least, group=content.get("group"))
+        workloads.append(of)
     return new, workloads
 
 
@@ -137,6 +139,8 @@ def _runtime(fields: ComponentFields, runtimes: Runtimes) -> Runtime | None:
 
 def _content(source: PodSource, settings: Settings) -> Open:
     content: Open = {"template": pod_template(source, settings)}
+    if workers := group(source, content["template"]):
+        content["group"] = workers
     if source.runtime is not None:
         content["runtime"] = {"kind": source.runtime.kind, "name": source.runtime.metadata.name}
     return content

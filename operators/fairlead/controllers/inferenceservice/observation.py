@@ -9,6 +9,7 @@ from fairlead.api import names
 from fairlead.api.base import Open
 from fairlead.controllers.cluster import Cluster
 from fairlead.controllers.inferenceservice.failures import Copies, copies
+from fairlead.controllers.inferenceservice.multinode import is_worker
 from fairlead.controllers.inferenceservice.plan import Observed, Plan
 from fairlead.controllers.inferenceservice.readiness import asleep, carried, readiness
 from fairlead.controllers.inferenceservice.revisions import Markers, Readiness, Revision
@@ -29,13 +30,22 @@ class Children:
     services: list[Object]
     autoscalers: list[Object]
     pods: list[Object]
+    workers: list[Object]
+    """Deployments of pods that join others: no workloads of their own."""
 
     def of(self, kind: str) -> Children:
         """Those of one component."""
         return Children(
             *(
                 [obj for obj in objects if obj["metadata"]["labels"].get(names.LABEL_COMPONENT) == kind]
-                for objects in (self.revisions, self.deployments, self.services, self.autoscalers, self.pods)
+                for objects in (
+                    self.revisions,
+                    self.deployments,
+                    self.services,
+                    self.autoscalers,
+                    self.pods,
+                    self.workers,
+                )
             )
         )
 
@@ -44,12 +54,14 @@ class Children:
 
 
 def children(cluster: Cluster, owner: Object) -> Children:
+    deployments = cluster.children(DEPLOYMENTS, owner)
     return Children(
         cluster.children(CONTROLLER_REVISIONS, owner),
-        cluster.children(DEPLOYMENTS, owner),
+        [obj for obj in deployments if not is_worker(obj)],
         cluster.children(SERVICES, owner),
         cluster.children(HORIZONTAL_POD_AUTOSCALERS, owner),
         cluster.labelled(PODS, key_of(owner)),
+        [obj for obj in deployments if is_worker(obj)],
     )
 
 

@@ -19,6 +19,7 @@ from fairlead.api.inferenceservice import InferenceService
 from fairlead.api.predictor import ModelSpec, Predictor
 from fairlead.controllers.inferenceservice.errors import InvalidPredictorSpec
 from fairlead.controllers.inferenceservice.merging import merged
+from fairlead.controllers.inferenceservice.multinode import worker_inputs
 from fairlead.controllers.inferenceservice.podstorage import Surroundings, is_ours, storage_inputs, stored
 from fairlead.controllers.inferenceservice.runtimes import Runtime
 from fairlead.controllers.inferenceservice.settings import Settings
@@ -100,6 +101,8 @@ def inputs(source: PodSource, settings: Settings) -> Open:
             "labels": runtime.spec.labels,
             "annotations": runtime.spec.annotations,
         }
+    if workers := worker_inputs(source):
+        found["workers"] = workers
     if source.kind in _CALLERS:
         found["predictorHost"] = _predictor_host(source.isvc, settings)
     if source.allow_pickle:

@@ -16,6 +16,7 @@ from fairlead.api import names
 from fairlead.api.base import Open
 from fairlead.api.component import ComponentFields
 from fairlead.api.inferenceservice import InferenceService
+from fairlead.api.predictor import PredictorFields
 from fairlead.autoscaling import Metric, Policy
 from fairlead.autoscaling.policy import target_per_replica
 from fairlead.controllers.inferenceservice.metrics import (
@@ -43,8 +44,15 @@ def has_class(isvc: InferenceService, autoscaler: str) -> bool:
     return isvc.metadata.annotations.get(names.AUTOSCALER_CLASS) == autoscaler
 
 
+def spans_pods(fields: ComponentFields) -> bool:
+    """Whether the model is served by a head and workers: a fixed number of pods, as in KServe."""
+    return isinstance(fields, PredictorFields) and fields.worker_spec is not None
+
+
 def least_replicas(isvc: InferenceService, fields: ComponentFields) -> int:
     """minReplicas; 0 keeps one pod where nothing here would wake it."""
+    if spans_pods(fields):
+        return 1
     least = fields.effective_min_replicas()
     return least if scaled_by_demand(isvc, fields) else max(1, least)
 
@@ -57,6 +65,8 @@ def canary_least_replicas(stable: int, percent: int) -> int:
 def scaled_by_demand(isvc: InferenceService, fields: ComponentFields) -> bool:
     """Whether the replicas follow the requests: the bounds leave a choice, and nobody else makes it."""
     if isvc.metadata.annotations.get(names.AUTOSCALER_CLASS) in _HANDS_OFF or hpa_target(isvc, fields) is not None:
+        return False
+    if spans_pods(fields):
         return False
     least, most = fields.effective_min_replicas(), fields.max_replicas
     return least == 0 or most == 0 or (most is not None and most > least)
@@ -125,7 +135,7 @@ def _seconds(annotations: Mapping[str, str], name: str, default: float, *, least
 def hpa_target(isvc: InferenceService, fields: ComponentFields) -> HpaTarget | None:
     """What a real HPA is to keep, None if there is to be none: cpu and memory are what it sees and Fairlead does not."""
     annotations = isvc.metadata.annotations
-    if annotations.get(names.AUTOSCALER_CLASS) in _HANDS_OFF:
+    if annotations.get(names.AUTOSCALER_CLASS) in _HANDS_OFF or spans_pods(fields):
         return None
     metrics = resource_metrics(fields)
     metric = fields.scale_metric or annotations.get(names.SCALE_METRIC) or ("cpu" if has_class(isvc, "hpa") else None)
@@ -151,6 +161,8 @@ def replicas(
     """
     if now is not None and scaled_by_demand(isvc, fields):
         return None
+    if spans_pods(fields):
+        return None if now in (None, 1) else 1
     least = max(1, least)
     if hpa_target(isvc, fields) is not None:
         return None

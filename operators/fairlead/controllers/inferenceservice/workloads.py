@@ -13,6 +13,7 @@ from fairlead.api import names
 from fairlead.api.base import Open
 from fairlead.api.component import ComponentFields
 from fairlead.api.inferenceservice import InferenceService
+from fairlead.controllers.inferenceservice.multinode import head_labels, head_pod, pods_selector
 from fairlead.controllers.inferenceservice.pods import copied
 from fairlead.controllers.inferenceservice.revisions import Revision
 from fairlead.controllers.inferenceservice.scaling import HpaTarget, activation_timeout, has_class
@@ -39,6 +40,8 @@ class Workload:
     """Fewest pods."""
     proven: str = ""
     """The revision that is known to be able to become ready, where there may be no pod."""
+    group: Open | None = None
+    """The workers and what goes with them, as stored with the revision: see `multinode.group`."""
 
     @property
     def name(self) -> str:
@@ -92,8 +95,11 @@ def deployment(workload: Workload) -> Object:
             "strategy": fields.deployment_strategy or ROLLING,
             "revisionHistoryLimit": 2,
             "template": {
-                "metadata": {"labels": {**pod["labels"], **identity}, "annotations": pod["annotations"]},
-                "spec": template["spec"],
+                "metadata": {
+                    "labels": {**pod["labels"], **identity, **head_labels(workload.group)},
+                    "annotations": pod["annotations"],
+                },
+                "spec": head_pod(workload),
             },
         },
     }
@@ -111,7 +117,7 @@ def service(workload: Workload) -> Object:
         annotations[names.READINESS] = check
     return {
         "metadata": workload.metadata(workload.labels, annotations),
-        "spec": {"selector": workload.selector, "ports": service_ports(workload.template["spec"])},
+        "spec": {"selector": pods_selector(workload), "ports": service_ports(workload.template["spec"])},
     }
 
 
@@ -123,7 +129,7 @@ def address_service(name: str, workload: Workload) -> Object:
     labels = child_labels(workload.isvc.metadata.name, workload.kind)
     return {
         "metadata": _metadata(workload.owner, name, labels, {}),
-        "spec": {"selector": workload.selector, "ports": service_ports(workload.template["spec"])},
+        "spec": {"selector": pods_selector(workload), "ports": service_ports(workload.template["spec"])},
     }
 
 
