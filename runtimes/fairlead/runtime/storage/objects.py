@@ -178,12 +178,13 @@ class ObjectProvider(Provider):
 
     def _translated(self, error: Exception) -> StorageError:
         """A store's error in our words."""
-        names = {kind.__name__ for kind in type(error).__mro__}
-        names |= {type(cause).__name__ for cause in (error.__cause__, error.__context__) if cause}
-        text = str(error) or type(error).__name__
+        causes = [error, *(cause for cause in (error.__cause__, error.__context__) if cause)]
+        names = {kind.__name__ for kind in type(error).__mro__} | {type(cause).__name__ for cause in causes}
+        # Azure's go on with request ids and XML.
+        text = (str(error).strip() or type(error).__name__).splitlines()[0]
         if names & self.not_found:
             return StorageError(self.uri, f"not found: {text}", "check the address")
-        if names & self.forbidden:
+        if names & self.forbidden or any(getattr(cause, "status_code", None) in (401, 403) for cause in causes):
             return StorageError(self.uri, f"forbidden: {text}", self.credentials_hint())
         if isinstance(error, (ConnectionError, TimeoutError, asyncio.TimeoutError)) or names & _CONNECTION_ERRORS:
             return TransientError(self.uri, f"the connection failed: {text}", "check the endpoint and the network")
