@@ -33,6 +33,17 @@ class Scaling(NamedTuple):
     why: str
 
 
+class Start(NamedTuple):
+    """What the last start of a revision's pod was made of."""
+
+    revision: str
+    seconds: str
+    phases: str
+    """`image 0.6, import 0.9, load 0.2`."""
+    ready: str
+    """How long ago it was ready."""
+
+
 class Summary(NamedTuple):
     """One line of `fairlead get`."""
 
@@ -93,6 +104,21 @@ def scaling(isvc: Object, now: datetime, component: str) -> list[Scaling]:
             item.get("reason", ""),
         )
         for item in status.get("autoscaling") or ()
+    ]
+
+
+def starts(isvc: Object, now: datetime) -> list[Start]:
+    """Of all components' revisions."""
+    components = ((isvc.get("status") or {}).get("components") or {}).values()
+    return [
+        Start(
+            short_revision(item.get("revisionName", ""), isvc["metadata"]["name"]),
+            f"{item['seconds']:g}",
+            ", ".join(f"{phase} {seconds:g}" for phase, seconds in item["phases"].items()),
+            age(item.get("readyTime"), now),
+        )
+        for component in components
+        for item in component.get("starts") or ()
     ]
 
 

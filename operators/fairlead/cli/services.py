@@ -102,7 +102,7 @@ def description(isvc: Object, events: Sequence[Object]) -> list[RenderableType]:
     from rich.padding import Padding
     from rich.text import Text
 
-    from fairlead.cli.render import age, event_time, scaling, summary
+    from fairlead.cli.render import age, event_time, scaling, starts, summary
     from fairlead.kube.objects import utcnow
 
     now = utcnow()
@@ -130,6 +130,11 @@ def description(isvc: Object, events: Sequence[Object]) -> list[RenderableType]:
         "Canaries",
         ["NAME", "READY", "PERCENT"],
         [[c["name"], _ready(str(c["ready"])), f"{c['trafficPercent']}%"] for c in canaries],
+    )
+    section(
+        "Starts",
+        ["REVISION", "SECONDS", "MADE OF", "READY"],
+        [[one.revision, one.seconds, one.phases, one.ready] for one in starts(isvc, now)],
     )
     section("Model", ["", ""], _model_rows(status.get("modelStatus") or {}))
     section(

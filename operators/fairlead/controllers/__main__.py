@@ -25,6 +25,7 @@ from fairlead.kube.errors import KubeError
 from fairlead.kube.events import Events
 from fairlead.kube.lease import Lease
 from fairlead.kube.manager import Manager
+from fairlead.kube.metrics import REGISTRY
 from fairlead.kube.resources import CUSTOM_RESOURCE_DEFINITIONS
 
 log = logging.getLogger("fairlead.controllers")
@@ -64,17 +65,20 @@ async def _run(options: argparse.Namespace) -> None:
         )
         agents = HttpAgents(options.gateway_agents)
         fetch = HttpFetch()
-        controller, autoscaler = inference_service_controller(
+        controller, autoscaler, starts = inference_service_controller(
             manager, client, gateways, events, settings, agents, fetch, namespace=options.namespace
         )
         manager.add(controller)
         manager.add_task("autoscaler", autoscaler.run)
+        manager.add_task("starts", starts.run)
         manager.add_routes(explain.route(autoscaler))
         if options.apply_crds:
             await _apply_crds(client)
+        REGISTRY.register(autoscaler.metrics)
         try:
             await manager.run()
         finally:
+            REGISTRY.unregister(autoscaler.metrics)
             await events.close()
             await gateways.close()
             await agents.close()

@@ -10,6 +10,7 @@ from fairlead.controllers.autoscaler.agents import Agents
 from fairlead.controllers.autoscaler.board import Board
 from fairlead.controllers.autoscaler.loop import Autoscaler
 from fairlead.controllers.autoscaler.scraping import Fetch, PodMetrics
+from fairlead.controllers.autoscaler.starts import Starts
 from fairlead.controllers.cluster import BY_SERVICE, Cluster, Writer, by_service
 from fairlead.controllers.inferenceservice.catalogue import Catalogue
 from fairlead.controllers.inferenceservice.controller import EventSink, Reconciler
@@ -74,8 +75,8 @@ def inference_service_controller(
     fetch: Fetch,
     *,
     namespace: str | None = None,
-) -> tuple[Controller, Autoscaler]:
-    """The controller with its informers, and the autoscaler that reads the same; `namespace`: the only one to look at."""
+) -> tuple[Controller, Autoscaler, Starts]:
+    """The controller with its informers, and the autoscaler and the measuring of starts that read the same; `namespace`: the only one to look at."""
 
     def children(resource: Resource, transform: Transform | None = None) -> Informer:
         return informers.informer(
@@ -122,7 +123,21 @@ def inference_service_controller(
     _watch_accounts(controller, all_informers[SERVICE_ACCOUNTS], services)
     if namespace is None:
         _watch_annotations(controller, all_informers[NAMESPACES], services)
-    return controller, Autoscaler(cluster, board, agents, events, controller.enqueue, PodMetrics(fetch))
+    starts = Starts(board, _metrics_port(cluster), fetch, controller.enqueue)
+    pods.on_change(starts.noticed)
+    return controller, Autoscaler(cluster, board, agents, events, controller.enqueue, PodMetrics(fetch)), starts
+
+
+def _metrics_port(cluster: Cluster) -> Callable[[Object], int]:
+    """Where a pod answers HTTP: the port of its readiness, which its workload's Service names."""
+
+    def port(pod: Object) -> int:
+        key = Key(pod["metadata"]["namespace"], pod["metadata"]["labels"].get(names.LABEL_WORKLOAD, ""))
+        service = cluster.get(SERVICES, key) or {"metadata": {}}
+        number = service["metadata"].get("annotations", {}).get(names.READINESS, "").partition("/")[0]
+        return int(number) if number.isdecimal() else names.HTTP_PORT
+
+    return port
 
 
 def _its_service(obj: Object) -> Iterable[Key]:
@@ -178,7 +193,7 @@ def _what_concerns_storage(account: Object) -> Object:
 
 def _what_became_of_it(pod: Object) -> Object:
     """A pod without its spec and with little of its metadata: half of a large cluster's memory would be nothing else."""
-    kept = ("name", "namespace", "uid", "resourceVersion", "labels", "deletionTimestamp")
+    kept = ("name", "namespace", "uid", "resourceVersion", "labels", "creationTimestamp", "deletionTimestamp")
     metadata = {key: value for key, value in pod["metadata"].items() if key in kept}
     return {"metadata": metadata, "status": pod.get("status", {})}
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fairlead.runtime.engines import select
 from fairlead.runtime.errors import LoadError
+from fairlead.runtime.operations import startup
 from fairlead.runtime.settings import Settings, parse, warn_of_ignored
 
 log = logging.getLogger("fairlead.runtime")
@@ -64,6 +65,8 @@ def _run(settings: Settings) -> int:
     try:
         engine, why = select(settings)
         log.info("engine %s: %s", engine.name, why)
+        if engine.name != "process" or settings.workers > 1:
+            startup.hand_down()
         engine.run(settings)
     except KeyboardInterrupt:
         return 130

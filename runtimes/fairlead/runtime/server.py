@@ -24,6 +24,7 @@ from fairlead.runtime.doors.http import HttpDoor
 from fairlead.runtime.doors.request import Limits
 from fairlead.runtime.errors import LoadError
 from fairlead.runtime.operations.access_log import AccessLog
+from fairlead.runtime.operations.startup import STARTUP
 from fairlead.runtime.operations.tracing import Tracer
 from fairlead.runtime.repository import Repository
 from fairlead.runtime.settings import Settings
@@ -119,6 +120,7 @@ class ModelServer:
     async def run(self, names: Sequence[str]) -> None:
         """Serve the models until `stop`. Raises LoadError if one of them cannot be loaded."""
         tuning.apply()
+        STARTUP.done("import")
         if self._shared:
             # The others answer meanwhile; what this process accepted now would be told that its model is not ready.
             await self._load(names)
@@ -152,11 +154,13 @@ class ModelServer:
         while not self._uvicorn.started:  # noqa: ASYNC110 - a few turns of the loop, if any
             await asyncio.sleep(0.001)
         self.ready.set()
+        STARTUP.done("ready")
         log.info("ready: %s", ", ".join(names))
 
     async def _load(self, names: Sequence[str]) -> None:
         missing = [name for name in names if name not in self.repository.runners]
         await asyncio.gather(*(self.repository.load(name) for name in missing))
+        STARTUP.done("load")
 
     def stop(self, *, at_once: bool = False) -> None:
         """Begin the drain; `at_once` skips the time in which new requests are still taken."""

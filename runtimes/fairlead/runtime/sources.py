@@ -17,6 +17,7 @@ from fairlead.api.names import STORAGE_SPEC_PLACEHOLDER
 from fairlead.runtime import handoff
 from fairlead.runtime.errors import LoadError
 from fairlead.runtime.model import Model
+from fairlead.runtime.operations.startup import STARTUP
 from fairlead.runtime.repository import ModelFactory
 from fairlead.runtime.settings import Settings
 
@@ -52,6 +53,7 @@ class Source:
         """Where the model's files are. Blocks until they are there. Raises LoadError."""
         if self._path is None:
             self._path = self._fetch.result() if self._fetch is not None else self._settings.model_dir
+            STARTUP.done("download")
         return self._path
 
     def __call__(self) -> Model:

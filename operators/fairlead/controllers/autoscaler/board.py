@@ -14,6 +14,9 @@ from fairlead.autoscaling import Mode, Policy
 from fairlead.controllers.autoscaler.scraping import Scrape
 from fairlead.kube.objects import Key, Object, timestamp
 
+KEPT_STARTS = 8
+"""Revisions of a service of which the start is remembered."""
+
 
 @dataclass(frozen=True)
 class Scaled:
@@ -53,10 +56,31 @@ class Outcome:
         return found
 
 
+@dataclass(frozen=True)
+class Start:
+    """What one pod's start was made of; see `starts`."""
+
+    pod: str
+    at: str
+    """When it was ready."""
+    seconds: Mapping[str, float]
+    """By phase, of those that are known."""
+
+    def status(self) -> Open:
+        phases = {phase: round(seconds, 2) for phase, seconds in self.seconds.items()}
+        return {
+            "pod": self.pod,
+            "readyTime": self.at,
+            "seconds": round(sum(self.seconds.values()), 2),
+            "phases": phases,
+        }
+
+
 class Board:
     def __init__(self) -> None:
         self._scaled: dict[Key, dict[str, Scaled]] = {}
         self._outcomes: dict[Key, Outcome] = {}
+        self._starts: dict[Key, dict[str, Start]] = {}
 
     def plan(self, service: Key, workloads: Mapping[str, Scaled]) -> None:
         """All of the service's workloads that demand scales; none takes the service off the board."""
@@ -84,3 +108,22 @@ class Board:
 
     def outcome(self, workload: Key) -> Outcome | None:
         return self._outcomes.get(workload)
+
+    def started(self, service: Key, revision: str, start: Start) -> None:
+        known = self._starts.setdefault(service, {})
+        known.pop(revision, None)
+        known[revision] = start
+        while len(known) > KEPT_STARTS:
+            del known[next(iter(known))]
+
+    def starts(self, service: Key) -> Mapping[str, Start]:
+        """The latest of each revision that has been measured."""
+        return self._starts.get(service, {})
+
+    def all_starts(self) -> Mapping[Key, Mapping[str, Start]]:
+        return self._starts
+
+    def forget(self, service: Key) -> None:
+        """It is gone."""
+        self.plan(service, {})
+        self._starts.pop(service, None)

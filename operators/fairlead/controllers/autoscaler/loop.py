@@ -19,6 +19,7 @@ from fairlead.autoscaling import Decision, Mode, Observation, Policy, State, dec
 from fairlead.autoscaling.history import History
 from fairlead.controllers.autoscaler.agents import Agents, AgentSilent
 from fairlead.controllers.autoscaler.board import Board, Outcome, Scaled
+from fairlead.controllers.autoscaler.metrics import SCALINGS, SILENT_AGENTS, TICK_SECONDS, DecisionMetrics
 from fairlead.controllers.autoscaler.readings import Reading, Traffic, observation, traffic
 from fairlead.controllers.autoscaler.scraping import PodMetrics, Scrape
 from fairlead.controllers.cluster import Cluster
@@ -59,18 +60,19 @@ class Autoscaler:
         agents: Agents,
         events: EventSink,
         changed: Callable[[Key], None],
-        metrics: PodMetrics,
+        pod_metrics: PodMetrics,
         *,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = utcnow,
     ) -> None:
         """`changed` is told which InferenceService's status has something new to say."""
+        self.metrics = DecisionMetrics(self, board)
         self._cluster = cluster
         self._board = board
         self._agents = agents
         self._events = events
         self._changed = changed
-        self._metrics = metrics
+        self._pod_metrics = pod_metrics
         self._clock = clock
         self._now = now
         self._before: Mapping[str, Reading] = {}
@@ -93,13 +95,14 @@ class Autoscaler:
                     watched.pop(agent).cancel()
                 for agent in set(agents) - watched.keys():
                     watched[agent] = group.create_task(self._watch_demand(agent), name=f"demand-{agent}")
-                await self.tick(agents)
+                with TICK_SECONDS.time():
+                    await self.tick(agents)
                 await asyncio.sleep(max(0.0, began + TICK - self._clock()))
 
     async def tick(self, agents: Sequence[str]) -> None:
         """Decides on each workload once. Without agents there is nothing to decide by."""
         answers, _ = await asyncio.gather(
-            asyncio.gather(*map(self._read, agents)), self._metrics.refresh(self._scrapes())
+            asyncio.gather(*map(self._read, agents)), self._pod_metrics.refresh(self._scrapes())
         )
         now = {agent: answer for agent, answer in zip(agents, answers, strict=True) if answer is not None}
         if now:
@@ -138,7 +141,7 @@ class Autoscaler:
             before, clock = known.state.desired, self._clock()
             seen = observation(traffic, deployment, before, lambda: self._pods(deployment), complete=complete)
             if target.scrape is not None:
-                own = self._metrics.total(key, self._pods(deployment))
+                own = self._pod_metrics.total(key, self._pods(deployment))
                 seen = seen._replace(custom=own.value, complete=complete and own.complete)
             decision, state = decide(clock, seen, target.policy, known.state)
             if decision.desired != before:
@@ -149,7 +152,9 @@ class Autoscaler:
                     return
                 known = replace(known, written=version)
                 log.info("%s: %d -> %d replicas: %s", key, before, decision.desired, decision.reason)
-                self._events.emit(target.owner, *_event(key.name, before, decision))
+                event = _event(key.name, before, decision)
+                self._events.emit(target.owner, *event)
+                SCALINGS.labels(key.namespace, event[1]).inc()
             known.history.record(clock, seen, target.policy, known.state, decision, state)
             self.known[key] = replace(known, state=state, seen=seen, decision=decision)
             self._tell(key, target, decision, scaled=decision.desired != before)
@@ -201,6 +206,7 @@ class Autoscaler:
             return await self._agents.stats(agent)
         except AgentSilent as error:
             log.warning("nothing is scaled down: %s", error)
+            SILENT_AGENTS.inc()
             return None
 
     async def _watch_demand(self, agent: str) -> None:

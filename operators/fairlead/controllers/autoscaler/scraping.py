@@ -101,7 +101,7 @@ class PodMetrics:
 
 def addresses(pods: Iterable[Object]) -> set[str]:
     """Of the pods that are ready."""
-    return {address for pod in pods if _is_ready(pod) and (address := pod.get("status", {}).get("podIP"))}
+    return {address for pod in pods if is_ready(pod) and (address := pod.get("status", {}).get("podIP"))}
 
 
 def sum_of(text: str, metric: str) -> float:
@@ -161,7 +161,7 @@ def _increase(before: _Sample | None, now: float, raw: float) -> float | None:
     return (raw - before.raw if raw >= before.raw else raw) / (now - before.at)
 
 
-def _is_ready(pod: Object) -> bool:
+def is_ready(pod: Object) -> bool:
     conditions = pod.get("status", {}).get("conditions") or ()
     ready = any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
     return ready and "deletionTimestamp" not in pod["metadata"]

@@ -51,6 +51,15 @@ def autoscaling(
     return found
 
 
+def starts(board: Board, service: Key, workloads: Sequence[Workload], before: Open) -> list[Open]:
+    """What the last start of each revision was made of; what the status says already, where none has been measured since this operator started."""
+    told = {item.get("revisionName"): item for item in before.get("starts", ())}
+    measured = board.starts(service)
+    revisions = [workload.revision.name for workload in workloads]
+    found = {name: {"revisionName": name, **measured[name].status()} for name in revisions if name in measured}
+    return [entry for name in revisions if (entry := found.get(name, told.get(name))) is not None]
+
+
 def scaled(
     isvc: InferenceService, owner: Object, workloads: Sequence[Workload], warming: Set[str] = frozenset()
 ) -> dict[str, Scaled]:

@@ -25,7 +25,7 @@ from fairlead.controllers.inferenceservice.applying import (
     remove_undesired,
     remove_workload,
 )
-from fairlead.controllers.inferenceservice.autoscaled import asleep, autoscaling, scaled, with_proof
+from fairlead.controllers.inferenceservice.autoscaled import asleep, autoscaling, scaled, starts, with_proof
 from fairlead.controllers.inferenceservice.catalogue import Catalogue
 from fairlead.controllers.inferenceservice.desired import Wanted, carry_out, wanted
 from fairlead.controllers.inferenceservice.errors import InvalidPredictorSpec, SpecError
@@ -115,7 +115,7 @@ class Reconciler:
         owner = self._cluster.get(INFERENCE_SERVICES, key)
         if owner is None or "deletionTimestamp" in owner["metadata"]:
             self._memory.pop(key, None)  # the garbage collector sees to the children
-            self._board.plan(key, {})
+            self._board.forget(key)
             return None
         try:
             isvc = InferenceService.parse(owner)
@@ -166,6 +166,7 @@ class Reconciler:
             want.asked_percent,
             asleep(there),
             autoscaling(self._board, namespace, workloads, there, before),
+            starts(self._board, key_of(owner), workloads, before),
             last_failure(owner.get("status") or {}, decided.latest.name),
         )
         return Component(want, decided, new, workloads, report)

@@ -46,6 +46,8 @@ class ComponentReport:
     """Workloads without an available pod that a request brings back."""
     autoscaling: Sequence[Open] = ()
     """What was decided of each workload that demand scales."""
+    starts: Sequence[Open] = ()
+    """What the last start of each revision was made of."""
     last_failure: Open | None = None
     """`lastFailureInfo` of the latest revision, as the status has it: its pods are gone when a wake-up is given up."""
 
@@ -276,6 +278,7 @@ def _component(isvc: InferenceService, kind: str, component: ComponentReport, se
         "address": {"url": f"http://{_cluster_host(isvc, kind)}"},
         "traffic": [_traffic(isvc, kind, target, settings) for target in component.plan.targets],
         "autoscaling": list(component.autoscaling) or "",
+        "starts": list(component.starts) or "",
     }
     return {key: value for key, value in found.items() if value not in ("", None)}
 

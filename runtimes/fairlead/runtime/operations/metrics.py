@@ -11,6 +11,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from fairlead.runtime.operations.startup import STARTUP
+
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
@@ -80,6 +82,10 @@ class Metrics:
         self.batch_requests = Histogram(ROWS)
         self.queue_seconds = Histogram(SECONDS)
         self.load_seconds = Gauge()
+        self.startup = Gauge()
+        self.startup.read = lambda: {(phase,): seconds for phase, seconds in STARTUP.phases.items()}
+        self.process_start = Gauge()
+        self.process_start.read = lambda: {(): STARTUP.began}
         self.queue_length = Gauge()
         self.in_flight = Gauge()
         self.ready = Gauge()
@@ -95,6 +101,8 @@ class Metrics:
         ("batch_rows", "fairlead_batch_rows", "Rows of each predict.", ("model_name",)),
         ("batch_requests", "fairlead_batch_requests", "Requests of each predict.", ("model_name",)),
         ("load_seconds", "fairlead_model_load_seconds", "Time the model took to load.", ("model_name",)),
+        ("startup", "fairlead_startup_seconds", "What the start was made of, from the start of the process to ready.", ("phase",)),
+        ("process_start", "fairlead_process_start_time_seconds", "When the pod's first process started, since the epoch.", ()),
         ("queue_length", "fairlead_queue_length", "Requests that wait for the model.", ("model_name",)),
         ("in_flight", "fairlead_requests_in_flight", "Requests being answered, waiting ones included.", ("model_name",)),
         ("ready", "fairlead_model_ready", "1 while the model can answer.", ("model_name",)),
@@ -132,10 +140,13 @@ class Metrics:
                 if isinstance(value, list):
                     lines += _histogram(name, pairs, bounds.get(attribute, SECONDS), value)
                 else:
-                    lines.append(
-                        f"{name}{{{pairs}}} {value:g}" if kind == "gauge" else f"{name}{{{pairs}}} {value:.0f}"
-                    )
+                    series = f"{name}{{{pairs}}}" if pairs else name
+                    lines.append(f"{series} {value:.12g}" if kind == "gauge" else f"{series} {value:.0f}")
         return "\n".join(lines) + "\n" + _from_prometheus_client()
+
+
+_HIGHEST = ("ready", "load_seconds", "startup", "process_start")
+"""Of several workers the highest counts, not the sum."""
 
 
 def _sum(snapshots: Iterable[Snapshot]) -> dict[str, dict[Labels, Any]]:
@@ -152,7 +163,7 @@ def _sum(snapshots: Iterable[Snapshot]) -> dict[str, dict[Labels, Any]]:
                     buckets = [a + b for a, b in zip(before[0], value[0], strict=True)]
                     family[key] = [buckets, before[1] + value[1]]
                 else:
-                    family[key] = max(before, value) if attribute in ("ready", "load_seconds") else before + value
+                    family[key] = max(before, value) if attribute in _HIGHEST else before + value
     return total
 
 

@@ -1,0 +1,31 @@
+"""What a start was made of, as the model server tells it."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from fairlead.runtime.operations import startup
+from fairlead.runtime.operations.startup import BEGAN_ENV, Startup, process_started
+
+
+def test_phases_follow_one_another_and_only_the_first_time_counts() -> None:
+    start = Startup(time.time() - 2.0)
+    start.done("import")
+    start.done("load")
+    start.done("load")
+    assert start.phases["import"] == pytest.approx(2.0, abs=0.5)
+    assert start.phases["load"] < 0.5
+    assert list(start.phases) == ["import", "load"]
+
+
+def test_the_start_of_the_process_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(BEGAN_ENV, raising=False)
+    assert time.time() - 3600 < process_started() <= time.time()
+
+
+def test_processes_of_one_pod_count_from_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(BEGAN_ENV, "0")
+    startup.hand_down()
+    assert process_started() == pytest.approx(startup.STARTUP.began, abs=0.001)
