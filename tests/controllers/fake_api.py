@@ -22,6 +22,7 @@ from fairlead.kube.resources import (
     INFERENCE_SERVICES,
     NAMESPACES,
     PODS,
+    SECRETS,
     SERVICE_ACCOUNTS,
     SERVICES,
     SERVING_RUNTIMES,
@@ -42,6 +43,7 @@ KINDS = (
     HORIZONTAL_POD_AUTOSCALERS,
     CONTROLLER_REVISIONS,
     PODS,
+    SECRETS,
 )
 
 

@@ -20,6 +20,7 @@ from fairlead.controllers.inferenceservice.multinode import (
 )
 from fairlead.controllers.inferenceservice.observation import Children
 from fairlead.controllers.inferenceservice.plan import Plan
+from fairlead.controllers.inferenceservice.readiness import carried
 from fairlead.controllers.inferenceservice.revisions import expired
 from fairlead.controllers.inferenceservice.scaling import hpa_target, replicas
 from fairlead.controllers.inferenceservice.status import ComponentReport
@@ -132,7 +133,8 @@ async def _apply_workload(cluster: Cluster, workload: Workload, existing: Object
         # Before the annotation with the new minimum is applied: else a crash between the two would lose the change.
         await _scale(cluster, workload, key, existing)
     if workload.group is not None:
-        await _apply_group(cluster, workload, workload.group)
+        is_new = existing is None or carried(existing) != workload.revision.name
+        await _apply_group(cluster, workload, workload.group, is_new=is_new)
     await _apply_own(cluster, DEPLOYMENTS, deployment(workload), workload.owner)
     if existing is None:
         await _scale(cluster, workload, key, None)
@@ -143,10 +145,11 @@ async def _apply_workload(cluster: Cluster, workload: Workload, existing: Object
         await _apply_own(cluster, HORIZONTAL_POD_AUTOSCALERS, desired, workload.owner)
 
 
-async def _apply_group(cluster: Cluster, workload: Workload, stored: Open) -> None:
-    """What pods of several are told of must be there before they are."""
-    with contextlib.suppress(AlreadyExists):
-        await cluster.client.create(SECRETS, token(workload))
+async def _apply_group(cluster: Cluster, workload: Workload, stored: Open, *, is_new: bool) -> None:
+    """What pods of several are told of is there before they are. Secrets are not read, so whether there is a token is found out by making one."""
+    if is_new:
+        with contextlib.suppress(AlreadyExists):
+            await cluster.client.create(SECRETS, token(workload))
     await _apply_own(cluster, SERVICES, head_service(workload), workload.owner)
     if stored["size"] > 1:
         await _apply_own(cluster, DEPLOYMENTS, worker_deployment(workload, stored), workload.owner)
