@@ -2,18 +2,20 @@
 # build for Linux brings gigabytes of CUDA.
 #   docker build -f runtimes/images/torch.Dockerfile --build-arg PIP_FIND_LINKS=… -t fairlead/runtime-torch:0.1.0 .
 ARG CORE=fairlead/runtime-core:0.1.0
-ARG BASE=python:3.11-slim-bookworm
 
-FROM ${BASE} AS dependencies
+FROM ${CORE} AS dependencies
 ARG PIP_FIND_LINKS
 ARG TORCH=2.13.0
+USER 0
+# Only what the core runtime has not: pip sees that on PYTHONPATH. Left out of PyTorch: headers and tests.
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip install --no-compile --target /torch "torch==${TORCH}" safetensors "numpy>=1.26" \
- && rm -rf /torch/bin /torch/torch/include /torch/torch/test /torch/numpy* \
- && python -m compileall -q -j 0 /torch
+    pip install --no-compile --prefix /torch "torch==${TORCH}" safetensors \
+ && mv "$(find /torch -type d -name '*-packages' | head -1)" /packages && cd /packages \
+ && rm -rf torch/bin torch/include torch/share torch/test torch/lib/*test*.so caffe2 \
+ && PYTHONDONTWRITEBYTECODE= python -m compileall -q -j 0 /packages
 
 FROM ${CORE}
 LABEL org.opencontainers.image.title="Fairlead torch runtime" \
-      org.opencontainers.image.description="Model server for PyTorch, and all of the core runtime"
-COPY --from=dependencies /torch /torch
+      org.opencontainers.image.description="The core runtime with PyTorch"
+COPY --from=dependencies /packages /torch
 ENV PYTHONPATH=/app:/dependencies:/torch
