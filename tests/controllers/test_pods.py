@@ -233,6 +233,26 @@ def test_whoever_fetches_the_model_is_told_of_the_mirrors() -> None:
     assert told in rendered(model(), settings=mirrored, runtime=other_runtime())["initContainers"][0]["env"]
 
 
+def test_the_users_labels_and_annotations_are_the_pods_but_not_those_that_steer_the_service() -> None:
+    obj = isvc(annotations={"acme.dev/x": "y", "serving.kserve.io/stop": "false", "fairlead.dev/stable-window": "9s"})
+    obj["metadata"]["labels"] = {
+        "serving.kserve.io/test": "mine",
+        "kueue.x-k8s.io/queue-name": "gpus",
+        "networking.kserve.io/visibility": "cluster-local",
+    }
+    obj["spec"]["predictor"] |= {
+        "labels": {"a": "b"},
+        "annotations": {
+            "autoscaling.knative.dev/min-scale": "1",
+            "kubectl.kubernetes.io/last-applied-configuration": "{}",
+            "kubectl.kubernetes.io/restartedAt": "now",
+        },
+    }
+    metadata = pod_template(source(obj), SETTINGS)["metadata"]
+    assert metadata["labels"] == {"serving.kserve.io/test": "mine", "kueue.x-k8s.io/queue-name": "gpus", "a": "b"}
+    assert metadata["annotations"] == {"acme.dev/x": "y", "kubectl.kubernetes.io/restartedAt": "now"}
+
+
 def test_pickle_is_allowed_by_an_environment_variable() -> None:
     env = rendered(model(), allow_pickle=True)["containers"][0]["env"]
     assert {"name": "FAIRLEAD_ALLOW_PICKLE", "value": "true"} in env

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from fairlead.api import names
-from fairlead.api.base import Open
+from fairlead.api.base import Metadata, Open
 from fairlead.api.component import ComponentFields, with_default_resources
 from fairlead.api.inferenceservice import InferenceService
 from fairlead.api.predictor import ModelSpec, Predictor
@@ -53,14 +53,17 @@ _NOT_OF_THE_POD = frozenset(
         "deploymentStrategy",
     ]
 )
-_CONTROL = (
+_STEERING_ANNOTATIONS = (
     "kubectl.kubernetes.io/",
     "serving.kserve.io/",
     "networking.kserve.io/",
     "fairlead.dev/",
     "autoscaling.knative.dev/",
 )
-"""Labels and annotations by which users steer the service rather than describe its pods."""
+"""By these users steer the service; its pods are not described by them, and not replaced when they change."""
+_STEERING_LABELS = ("networking.kserve.io/", "networking.knative.dev/", "fairlead.dev/")
+_NO_PODS_ANNOTATIONS = ("kubectl.kubernetes.io/last-applied-configuration", "autoscaling.knative.dev/")
+"""What a component's own annotations may hold because someone copied them, and KServe keeps from pods too."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,19 @@ class PodSource:
         return self.fields.implementation() if isinstance(self.fields, Predictor) else None
 
 
-def copied(entries: Mapping[str, str]) -> dict[str, str]:
-    """The InferenceService's labels or annotations that its Deployments and pods get as well."""
-    return {key: value for key, value in entries.items() if not key.startswith(_CONTROL)}
+def labels_of(isvc: Metadata, fields: ComponentFields) -> dict[str, str]:
+    """The user's labels that Deployments and pods get as well."""
+    return {**_without(_STEERING_LABELS, isvc.labels), **(fields.labels or {})}
+
+
+def annotations_of(isvc: Metadata, fields: ComponentFields) -> dict[str, str]:
+    """The user's annotations that Deployments and pods get as well."""
+    own = _without(_NO_PODS_ANNOTATIONS, fields.annotations or {})
+    return {**_without(_STEERING_ANNOTATIONS, isvc.annotations), **own}
+
+
+def _without(prefixes: tuple[str, ...], entries: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in entries.items() if not key.startswith(prefixes)}
 
 
 def inputs(source: PodSource, settings: Settings) -> Open:
@@ -90,8 +103,8 @@ def inputs(source: PodSource, settings: Settings) -> Open:
     runtime = source.runtime
     found: Open = {
         "fields": {key: value for key, value in source.fields.to_dict().items() if key not in _NOT_OF_THE_POD},
-        "labels": copied(metadata.labels),
-        "annotations": copied(metadata.annotations),
+        "labels": _without(_STEERING_LABELS, metadata.labels),
+        "annotations": _without(_STEERING_ANNOTATIONS, metadata.annotations),
     }
     if runtime is not None:
         found["runtime"] = {
@@ -225,8 +238,8 @@ def _metadata(source: PodSource) -> Open:
     runtime_labels = (runtime.labels if runtime else None) or {}
     runtime_annotations = (runtime.annotations if runtime else None) or {}
     return {
-        "labels": {**runtime_labels, **copied(metadata.labels), **(source.fields.labels or {})},
-        "annotations": {**runtime_annotations, **copied(metadata.annotations), **(source.fields.annotations or {})},
+        "labels": {**runtime_labels, **labels_of(metadata, source.fields)},
+        "annotations": {**runtime_annotations, **annotations_of(metadata, source.fields)},
     }
 
 

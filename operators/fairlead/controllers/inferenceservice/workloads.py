@@ -14,7 +14,7 @@ from fairlead.api.base import Open
 from fairlead.api.component import ComponentFields
 from fairlead.api.inferenceservice import InferenceService
 from fairlead.controllers.inferenceservice.multinode import head_labels, head_pod, pods_selector
-from fairlead.controllers.inferenceservice.pods import copied
+from fairlead.controllers.inferenceservice.pods import annotations_of, labels_of
 from fairlead.controllers.inferenceservice.revisions import Revision
 from fairlead.controllers.inferenceservice.scaling import HpaTarget, activation_timeout, has_class
 from fairlead.kube.objects import Object, controller_reference
@@ -80,8 +80,7 @@ def deployment(workload: Workload) -> Object:
     pod = template["metadata"]
     identity = {**workload.labels, **workload.selector, names.LABEL_REVISION: workload.revision.name}
     annotations = {
-        **copied(isvc.annotations),
-        **(fields.annotations or {}),
+        **annotations_of(isvc, fields),
         names.MIN_REPLICAS: str(workload.least),
     }
     if has_class(workload.isvc, "keda"):
@@ -89,7 +88,7 @@ def deployment(workload: Workload) -> Object:
     if workload.least == 0 and workload.proven:
         annotations[names.PROVEN] = workload.proven
     return {
-        "metadata": workload.metadata({**copied(isvc.labels), **(fields.labels or {}), **identity}, annotations),
+        "metadata": workload.metadata({**labels_of(isvc, fields), **identity}, annotations),
         "spec": {
             "selector": {"matchLabels": workload.selector},
             "strategy": fields.deployment_strategy or ROLLING,
