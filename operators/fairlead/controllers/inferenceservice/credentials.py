@@ -168,7 +168,7 @@ def for_our_fetcher(credentials: Credentials) -> Given:
 
 
 def for_any_fetcher(credentials: Credentials) -> Given:
-    """The usual variables, for a container that is not ours: all keys as they are, and Google's file where KServe mounts it."""
+    """The usual variables, for a container that is not ours: all keys as they are, and Google's file, if the first Secret has it, where KServe mounts it."""
     env: list[Open] = [{"name": name, "value": value} for name, value in credentials.s3.items()]
     mounts: list[Open] = []
     volumes: list[Open] = []
@@ -181,10 +181,10 @@ def for_any_fetcher(credentials: Credentials) -> Given:
             if (renamed := credentials.config.s3.get(key, variable)) != variable:
                 env.append({"name": variable, "valueFrom": _key(secret.name, renamed)})
     if credentials.secrets:
-        file = credentials.config.gcs_file
-        items = [{"key": file, "path": file}]
-        sources = [{"secret": {"name": s.name, "items": items, "optional": True}} for s in credentials.secrets]
-        volumes.append({"name": _GCS_VOLUME, "projected": {"sources": sources}})
+        # Only one of them can be at the place that the variable names, and which has the file cannot be told from here.
+        file, first = credentials.config.gcs_file, credentials.secrets[0].name
+        source = {"secretName": first, "items": [{"key": file, "path": file}], "optional": True}
+        volumes.append({"name": _GCS_VOLUME, "secret": source})
         mounts.append({"name": _GCS_VOLUME, "mountPath": _GCS_DIRECTORY, "readOnly": True})
         env.append({"name": "GOOGLE_APPLICATION_CREDENTIALS", "value": f"{_GCS_DIRECTORY}/{file}"})
     env_from = [{"secretRef": {"name": secret.name, "optional": True}} for secret in credentials.secrets]
