@@ -107,8 +107,8 @@ def test_the_chart_carries_the_generated_crds() -> None:
     }
 
 
-@pytest.mark.parametrize(("annotations", "verbs"), [("true", [["get"]]), ("false", [])])
-def test_no_role_has_a_wildcard_and_secrets_are_at_most_got_by_name(annotations: str, verbs: list[list[str]]) -> None:
+@pytest.mark.parametrize(("annotations", "verbs"), [("true", [["create"], ["get"]]), ("false", [["create"]])])
+def test_no_role_has_a_wildcard_and_secrets_are_made_and_at_most_got_by_name(annotations: str, verbs: list[list[str]]) -> None:
     roles = [
         o for o in render(FAIRLEAD, f"storage.secretAnnotations={annotations}") if o["kind"] in ("Role", "ClusterRole")
     ]

@@ -142,6 +142,9 @@ async def _all_that_an_operator_does(client: Client, namespace: str, operator: O
     await client.patch(INFERENCE_SERVICES, "iris", {"metadata": {"annotations": {names.STOP: None}}}, namespace)
     await _apply(client, namespace, "v12", minReplicas=2)
     await _ready(client, namespace, operator)
+    # Pods that make one Ray share a Secret.
+    await _apply(client, namespace, "v13", workerSpec={"pipelineParallelSize": 2})
+    await _ready(client, namespace, operator)
 
     async def counted() -> bool:
         return any(event.get("count", 1) > 1 for event in (await client.list(EVENTS, namespace)).items)

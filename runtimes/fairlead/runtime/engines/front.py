@@ -78,7 +78,9 @@ def _listener(name: str, host: str, port: int, protocol: str, servers: Sequence[
         f"listen {name}",
         f"  bind {host}:{port}{protocol}",
         "  option httpchk GET /v2/health/ready",
-        "  default-server check inter 200ms fastinter 50ms downinter 50ms fall 1 rise 1 on-error mark-down observe layer4",
+        # A replica that is gone refuses at once, and requests find that out too; one that is busy answers its check late.
+        "  timeout check 5s",
+        "  default-server check inter 200ms fastinter 50ms downinter 50ms fall 3 rise 1 observe layer4 error-limit 1 on-error mark-down",
     ]
     for index, (server, check) in enumerate(servers):
         lines.append(f"  server r{index} 127.0.0.1:{server} check port {check}{protocol}{_check(protocol)}")
