@@ -64,6 +64,7 @@ def _settings(options: argparse.Namespace) -> Settings:
             "slots",
             "hold_timeout",
             "hold_limit",
+            "hold_bytes",
         )
         if (value := getattr(options, name)) is not None
     }
@@ -98,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         "--hold-timeout", type=float, metavar="SECONDS", help="how long a request waits for a first ready pod"
     )
     parser.add_argument("--hold-limit", type=int, help="requests that wait so, for one workload")
+    parser.add_argument("--hold-bytes", type=int, help="memory that all requests which wait so may take")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     return parser
 
