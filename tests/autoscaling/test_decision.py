@@ -276,6 +276,20 @@ def test_behavior_limits_the_speed_up_and_says_so() -> None:
     assert line.see(60, running=100, arrivals=100, completions=100).desired == 5
 
 
+def test_bounds_that_are_new_hold_at_once_whatever_else_keeps_replicas() -> None:
+    line = TimeLine(Policy(target=10, max_replicas=10), replicas=10)
+    slow = Behavior(down=Rules(limits=(SpeedLimit("Pods", 1, 60),), tolerance=0.5))
+    line.policy = Policy(target=10, max_replicas=9, behavior=slow)
+    assert line.see(TICK, running=100, complete=False).desired == 9
+
+
+def test_the_last_replica_stays_and_says_for_how_long() -> None:
+    line = TimeLine(replace(FROM_ZERO, stable_window=10), replicas=1)
+    kept = line.see(20)
+    assert kept.desired == 1
+    assert "until nothing has asked for 30 s" in kept.reason
+
+
 def test_scale_down_delay_keeps_the_highest_recommendation() -> None:
     line = TimeLine(Policy(target=10, stable_window=10, scale_down_delay=60), replicas=1)
     line.see(90, running=50, arrivals=50, completions=50)

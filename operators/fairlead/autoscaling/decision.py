@@ -105,6 +105,28 @@ def _at_zero(seen: Observation, policy: Policy, state: State, value: float) -> t
 
 
 def _running(seen: Observation, policy: Policy, state: State) -> tuple[Decision, State]:
+    wanted, mode, value, reason, state = _recommended(seen, policy, state)
+    if wanted == 0 and state.now - state.last_active < policy.scale_to_zero_delay:
+        wanted, reason = 1, f"{reason}; the last one stays until nothing has asked for {policy.scale_to_zero_delay:g} s"
+    if (bounded := policy.bounded(wanted)) != wanted:
+        reason += f"; {wanted} is outside {policy.least}..{policy.max_replicas or 'unlimited'}"
+        wanted = bounded
+    current = policy.bounded(state.desired)  # the bounds may be new, and hold at once
+    if wanted < current and not seen.complete:
+        reason += f"; {wanted} would do, but not everything that could ask for it has been heard"
+        wanted = current
+    if within_tolerance(current, wanted, policy.behavior):
+        wanted = current
+    allowed = limited(state.now, current, wanted, policy.behavior, state.changes)
+    if allowed != wanted:
+        reason += f"; behavior allows {allowed} of {wanted} now"
+    if allowed == 0:
+        mode, reason = Mode.IDLE, f"nothing asked for it in the last {policy.scale_to_zero_delay:g} s"
+    return _settle(state, allowed, mode, value, policy, reason)
+
+
+def _recommended(seen: Observation, policy: Policy, state: State) -> tuple[int, Mode, float, str, State]:
+    """What demand asks for, before bounds and speed limits: (replicas, mode, the value that says so, why, state)."""
     stable = average(state.samples, state.now, policy.stable_window)
     panic = average(state.samples, state.now, policy.panic_window)
     # Worked example: target 70, 2 ready, 1 on its way, panic average 500: ceil(500/70) = 8 wanted against 3, so 8/3 >= 2: panic.
@@ -124,21 +146,7 @@ def _running(seen: Observation, policy: Policy, state: State) -> tuple[Decision,
     reason = f"{value:.2f} {policy.unit} over {window:g} s at {policy.target:g} a replica"
     if policy.warm_replicas:
         reason += f" and {policy.warm_replicas} to spare"
-
-    wanted = policy.bounded(_not_yet_zero(policy, state, unbounded := wanted))
-    if wanted != unbounded:
-        reason += f"; {unbounded} is outside {policy.least}..{policy.max_replicas or 'unlimited'}"
-    if wanted < state.desired and not seen.complete:
-        reason += f"; {wanted} would do, but not everything that could ask for it has been heard"
-        return Decision(state.desired, mode, value, policy.target, reason), state
-    if within_tolerance(state.desired, wanted, policy.behavior):
-        return Decision(state.desired, mode, value, policy.target, reason), state
-    allowed = limited(state.now, state.desired, wanted, policy.behavior, state.changes)
-    if allowed != wanted:
-        reason += f"; behavior allows {allowed} of {wanted} now"
-    if allowed == 0:
-        mode, reason = Mode.IDLE, f"nothing asked for it in the last {policy.scale_to_zero_delay:g} s"
-    return _settle(state, allowed, mode, value, policy, reason)
+    return wanted, mode, value, reason, state
 
 
 def _replicas(value: float, policy: Policy) -> int:
@@ -161,12 +169,6 @@ def _delayed(policy: Policy, state: State, wanted: int) -> int:
         return min(state.desired, max([wanted, *(c.desired for c in state.recommended if c.at > since)]))
     since = state.now - policy.behavior.up.stabilization
     return max(state.desired, min([wanted, *(c.desired for c in state.recommended if c.at > since)]))
-
-
-def _not_yet_zero(policy: Policy, state: State, wanted: int) -> int:
-    """Keep one replica until the service has been without a sign of life for `scale_to_zero_delay`."""
-    quiet = state.now - state.last_active
-    return max(wanted, 1) if quiet < policy.scale_to_zero_delay else wanted
 
 
 def _settle(

@@ -177,7 +177,7 @@ class Autoscaler:
         if last is not None and (last.desired, last.mode) == (decision.desired, decision.mode) and not scaled:
             return
         when = self._now() if scaled else last.last_scale if last is not None else None
-        metric = str(target.policy.metric)
+        metric = target.policy.unit
         outcome = Outcome(
             decision.desired, decision.mode, metric, decision.value, decision.target, decision.reason, when
         )
