@@ -29,11 +29,13 @@ class FakeAgents:
         self._world = world
         self.counts: dict[str, Counts] = {"gw:1": Counts()}
         self.silent: set[str] = set()
+        self.asked: list[str] = []
 
     async def addresses(self) -> Sequence[str]:
         return list(self.counts)
 
     async def stats(self, agent: str) -> Reading:
+        self.asked.append(agent)
         if agent in self.silent:
             raise AgentSilent(f"{agent} is silent")
         return Reading(self._world.seconds, {WORKLOAD: self.counts[agent]})
@@ -233,6 +235,12 @@ async def test_a_quiet_service_costs_no_call_and_no_status(world: World) -> None
     calls, changed = len(world.api.calls), len(world.changed)
     await world.ticks(50)
     assert (len(world.api.calls), len(world.changed)) == (calls, changed)
+
+
+async def test_no_gateway_is_asked_while_there_is_nothing_to_scale(world: World) -> None:
+    world.board.plan(SERVICE, {})
+    await world.ticks(3)
+    assert world.agents.asked == []
 
 
 async def test_a_workload_off_the_board_is_left_alone(world: World) -> None:

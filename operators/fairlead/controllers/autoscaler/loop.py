@@ -100,7 +100,10 @@ class Autoscaler:
                 await asyncio.sleep(max(0.0, began + TICK - self._clock()))
 
     async def tick(self, agents: Sequence[str]) -> None:
-        """Decides on each workload once. Without agents there is nothing to decide by."""
+        """Decides on each workload once. Without agents there is nothing to decide by, and without workloads nobody is asked."""
+        if not self._board.scaled():
+            self._before, self.known = {}, {}
+            return
         answers, _ = await asyncio.gather(
             asyncio.gather(*map(self._read, agents)), self._pod_metrics.refresh(self._scrapes())
         )
