@@ -11,9 +11,9 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
 
@@ -69,6 +69,16 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
+class Siblings(Protocol):
+    """The other processes that share a server's ports."""
+
+    async def snapshots(self) -> list[Any]:
+        """Their metrics."""
+
+    async def may_accept(self) -> None:
+        """Returns when this process may accept connections: its models are loaded."""
+
+
 class ModelServer:
     """Doors over a repository, from start to the end of the drain."""
 
@@ -78,12 +88,12 @@ class ModelServer:
         repository: Repository,
         listeners: Listeners,
         *,
-        siblings: Callable[[], Awaitable[list[Any]]] | None = None,
+        siblings: Siblings | None = None,
     ) -> None:
-        """`siblings` gives the metrics of the other processes that share the ports."""
+        """`siblings`: the other processes that share the ports."""
         self._settings = settings
         self._listeners = listeners
-        self._shared = siblings is not None
+        self._siblings = siblings
         self.repository = repository
         limits = Limits(max_body=settings.max_body)
         self.http = HttpDoor(
@@ -91,12 +101,12 @@ class ModelServer:
             limits=limits,
             access_log=AccessLog() if settings.access_log else None,
             tracer=Tracer.configured(),
-            siblings=siblings,
+            siblings=None if siblings is None else siblings.snapshots,
         )
         self.grpc = None
         if listeners.grpc is not None:
             self.grpc = GrpcDoor(
-                repository, listeners.grpc, limits=limits, front=settings.grpc_front, shared=self._shared
+                repository, listeners.grpc, limits=limits, front=settings.grpc_front, shared=siblings is not None
             )
         self._uvicorn = _Uvicorn(
             uvicorn.Config(
@@ -121,11 +131,27 @@ class ModelServer:
         """Serve the models until `stop`. Raises LoadError if one of them cannot be loaded."""
         tuning.apply()
         STARTUP.done("import")
-        if self._shared:
-            # The others answer meanwhile; what this process accepted now would be told that its model is not ready.
-            await self._load(names)
-        serving = asyncio.create_task(self._uvicorn.serve(sockets=[self._listeners.http]))
         stopping = asyncio.create_task(self._stop.wait())
+        try:
+            if self._siblings is not None and not await self._loaded_first(names, stopping, self._siblings):
+                return
+            await self._serve(names, stopping)
+        finally:
+            stopping.cancel()
+
+    async def _loaded_first(self, names: Sequence[str], stopping: asyncio.Task[Any], siblings: Siblings) -> bool:
+        """The others answer meanwhile: what this process accepted now would be told that its model is not ready."""
+        loading = asyncio.create_task(self._load(names))
+        await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not loading.done():
+            loading.cancel()
+            return False
+        loading.result()
+        await siblings.may_accept()
+        return True
+
+    async def _serve(self, names: Sequence[str], stopping: asyncio.Task[Any]) -> None:
+        serving = asyncio.create_task(self._uvicorn.serve(sockets=[self._listeners.http]))
         try:
             loading = asyncio.create_task(self._open(names))
             waited: set[asyncio.Future[Any]] = {loading, stopping, serving}
@@ -137,7 +163,6 @@ class ModelServer:
                 loading.cancel()
             await self._drain()
         finally:
-            stopping.cancel()
             self._uvicorn.should_exit = True
             await serving
             if self.grpc is not None:

@@ -269,6 +269,41 @@ def test_a_step_that_cannot_load_ends_ray_with_a_plain_last_line(tmp_path):
     assert lines[-1] == "fairlead: model digits could not be loaded: step 2: ValueError: the weights are not here"
 
 
+@pytest.mark.parametrize("name", ["process", "process, 2 workers"])
+def test_liveness_answers_while_the_model_loads_and_readiness_only_after_that(tmp_path, name):
+    (tmp_path / "slow.py").write_text(
+        "import pathlib, time\nfrom fairlead.runtime import Model\n"
+        "class Slow(Model):\n"
+        "    def load(self):\n"
+        f"        while not pathlib.Path({str(tmp_path / 'go')!r}).exists():\n            time.sleep(0.01)\n"
+        "    def predict(self, request):\n        return request.array\n"
+    )
+    pod = start(tmp_path, str(tmp_path / "slow.py"), *ENGINES[name])
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while alive(pod) is None:
+            assert time.monotonic() < deadline, pod.log.read_text()
+            time.sleep(0.02)
+        assert alive(pod) == 200
+        assert call(pod.http_port, "GET", "/v2/health/ready")[0] == 503
+        status, answer = pod.post("/v2/models/digits/infer", v2_body(PIXELS))
+        assert status == 503
+        assert "not ready" in answer["error"]
+        (tmp_path / "go").touch()
+        wait_ready(pod)
+        assert [pod.post("/v2/models/digits/infer", v2_body(PIXELS))[0] for _ in range(20)] == [200] * 20
+    finally:
+        (tmp_path / "go").touch()
+        stop(pod)
+
+
+def alive(pod: Pod) -> int | None:
+    try:
+        return call(pod.http_port, "GET", "/v2/health/live")[0]
+    except OSError:
+        return None
+
+
 def test_a_port_in_use_is_named(tmp_path):
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))

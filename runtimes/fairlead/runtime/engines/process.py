@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import tempfile
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
-from fairlead.runtime.engines import workers
+from fairlead.runtime.engines import waiting, workers
 from fairlead.runtime.engines.base import Engine
 from fairlead.runtime.repository import ModelFactory, Repository
 from fairlead.runtime.server import Listeners, ModelServer, handle_signals, listen
@@ -29,17 +31,19 @@ class ProcessEngine(Engine):
 
 
 def run_workers(settings: Settings) -> None:
-    """N processes. The model is fetched once, before they are forked."""
+    """N processes. The model is fetched once, before they are forked; liveness is answered from the start on."""
     settings = replace(settings, grpc_port=None if settings.grpc_port is None else shared_port(settings))
-    source = Source(settings)
-    source.fetched()
     listeners = listen(settings)
 
     def work(siblings: workers.Siblings) -> None:
         with asyncio.Runner(loop_factory=event_loop) as runner:
             runner.run(serve(settings, source, listeners, siblings))
 
-    workers.run(settings.workers, work)
+    with tempfile.TemporaryDirectory(prefix="fairlead-") as directory:
+        waiting.stand_in(listeners.http, Path(directory, workers.DOOR))
+        source = Source(settings)
+        source.fetched()
+        workers.run(Path(directory), settings.workers, work)
 
 
 async def serve(
@@ -49,7 +53,7 @@ async def serve(
     if settings.repository_dir is not None:
         await asyncio.to_thread(source.fetched)  # which models there are is known only then
     repository, names = repository_for(settings, source)
-    server = ModelServer(settings, repository, listeners, siblings=None if siblings is None else siblings.snapshots)
+    server = ModelServer(settings, repository, listeners, siblings=siblings)
     handle_signals(server)
     metrics = await siblings.serve(repository.metrics.snapshot) if siblings is not None else None
     try:

@@ -1,7 +1,9 @@
 """Several server processes on the same ports, and the process that watches over them.
 
 All accept from one listening socket, made before they were forked: when one dies, connections that wait in the backlog
-are taken by the others. Each answers `/metrics` for all of them, by asking its siblings over Unix sockets.
+are taken by the others. What it had accepted already is lost with it, and so are connections that wait in its gRPC
+library's own queue: only a proxy in front (the gateway, or the one that engine `ray` brings) can send those again.
+Each answers `/metrics` for all of them, by asking its siblings over Unix sockets.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 
 import orjson
 
+from fairlead.runtime.engines import waiting
 from fairlead.runtime.errors import LoadError
 
 log = logging.getLogger(__name__)
@@ -30,8 +32,11 @@ RESTART_DELAY = 1.0
 YOUNG = 10.0
 
 
+DOOR = "waiting.sock"
+
+
 class Siblings:
-    """Serves this worker's metrics to the others, and fetches theirs."""
+    """What a worker has to do with the others: serve its metrics to them, fetch theirs, and begin to accept."""
 
     def __init__(self, directory: Path, index: int, count: int) -> None:
         self._directory = directory
@@ -50,6 +55,10 @@ class Siblings:
             os.unlink(self._path(self._index))  # noqa: PTH108 - left by the one before, if that died
         return await asyncio.start_unix_server(answer, self._path(self._index))
 
+    async def may_accept(self) -> None:
+        """Wait until nobody stands in for workers that load."""
+        await waiting.relieve(self._directory / DOOR)
+
     async def snapshots(self) -> list[Any]:
         """Of the others; one that is starting is left out."""
         others = [index for index in range(self._count) if index != self._index]
@@ -67,14 +76,12 @@ class Siblings:
         return None
 
 
-def run(count: int, serve: Callable[[Siblings], None]) -> None:
+def run(directory: Path, count: int, serve: Callable[[Siblings], None]) -> None:
     """Fork `count` workers that call `serve`, and keep that many until SIGTERM or SIGINT, which they are given too.
 
     Raises LoadError if a worker says that its model cannot be loaded: the others have the same.
     """
-    with tempfile.TemporaryDirectory(prefix="fairlead-") as name:
-        directory = Path(name)
-        _Supervisor(count, lambda index: serve(Siblings(directory, index, count)), directory / "reason").run()
+    _Supervisor(count, lambda index: serve(Siblings(directory, index, count)), directory / "reason").run()
 
 
 class _Supervisor:
@@ -127,7 +134,8 @@ class _Supervisor:
         log.warning("worker %d (pid %d) ended with code %d and is replaced", index, pid, code)
         if time.monotonic() - started < YOUNG:
             time.sleep(RESTART_DELAY)
-        self._fork(index)
+        if not self._stopping:  # the signal may have come meanwhile
+            self._fork(index)
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
