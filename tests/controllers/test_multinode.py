@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from tests.controllers.harness import KEY, RUNTIME, Harness, isvc
 from tests.controllers.test_pods import SETTINGS, source
 
+from fairlead.api.inferenceservice import InferenceService
 from fairlead.controllers.inferenceservice.multinode import group, pods
+from fairlead.controllers.inferenceservice.notes import notes
 from fairlead.controllers.inferenceservice.pods import digest, inputs, pod_template
 from fairlead.kube.objects import Key, Object
 from fairlead.kube.resources import CLUSTER_SERVING_RUNTIMES, DEPLOYMENTS, SECRETS, SERVICES
@@ -157,6 +159,14 @@ async def test_there_is_one_head_whatever_the_replicas(harness: Harness) -> None
     )
     await harness.settle()
     assert harness.api.objects[DEPLOYMENTS, Key(KEY.namespace, "iris-predictor")]["spec"]["replicas"] == 1
+
+
+def test_replicas_beside_a_worker_spec_are_named() -> None:
+    parsed = InferenceService.parse(isvc("v1", workerSpec={"pipelineParallelSize": 2}, minReplicas=3))
+    assert notes(parsed) == [
+        "spec.predictor.minReplicas: as maxReplicas, has no effect with workerSpec: there is one head"
+    ]
+    assert notes(InferenceService.parse(spread(2))) == []
 
 
 def test_what_the_worker_spec_says_of_its_pods_is_theirs_alone() -> None:

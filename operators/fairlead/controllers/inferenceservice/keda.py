@@ -72,7 +72,7 @@ class Keda:
 
     async def apply(self, workloads: Iterable[Workload]) -> None:
         for workload in workloads:
-            if has_class(workload.isvc, "keda") and await self.installed():
+            if workload.scaled_by_keda and await self.installed():
                 try:
                     await self._apply(workload)
                     self._allowed = True
@@ -81,7 +81,7 @@ class Keda:
 
     async def remove(self, owner: Object, deployments: Iterable[Object], wanted: Iterable[Workload]) -> None:
         """Those of Deployments that say they have one and are not to have it any more. Before the Deployments are applied: they forget it then."""
-        kept = {workload.name for workload in wanted if has_class(workload.isvc, "keda")}
+        kept = {workload.name for workload in wanted if workload.scaled_by_keda}
         for deployment in deployments:
             metadata = deployment["metadata"]
             if names.SCALED_OBJECT not in metadata.get("annotations", {}) or metadata["name"] in kept:

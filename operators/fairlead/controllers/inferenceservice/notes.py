@@ -9,7 +9,14 @@ from fairlead.api.component import ComponentFields
 from fairlead.api.inferenceservice import InferenceService
 from fairlead.api.unsupported import FieldNote, not_acted_on
 from fairlead.controllers.inferenceservice.metrics import of_type, pod_metric, resource_metrics, unreadable
-from fairlead.controllers.inferenceservice.scaling import DURATIONS, duration, has_class, hpa_target, scaled_by_demand
+from fairlead.controllers.inferenceservice.scaling import (
+    DURATIONS,
+    duration,
+    has_class,
+    hpa_target,
+    scaled_by_demand,
+    spans_pods,
+)
 
 
 def notes(isvc: InferenceService) -> list[str]:
@@ -18,6 +25,12 @@ def notes(isvc: InferenceService) -> list[str]:
 
 def _own(isvc: InferenceService) -> Iterator[FieldNote]:
     for kind, fields in isvc.spec.components().items():
+        if spans_pods(fields):
+            if fields.min_replicas not in (None, 1) or fields.max_replicas not in (None, 1):
+                yield FieldNote(
+                    f"spec.{kind}.minReplicas", "as maxReplicas, has no effect with workerSpec: there is one head"
+                )
+            continue
         keda = has_class(isvc, "keda")
         scaled = keda or hpa_target(isvc, fields) is not None or scaled_by_demand(isvc, fields)
         if fields.min_replicas == 0 and not keda and not scaled_by_demand(isvc, fields):

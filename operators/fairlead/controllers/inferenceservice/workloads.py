@@ -55,6 +55,10 @@ class Workload:
     def selector(self) -> dict[str, str]:
         return {names.LABEL_APP: f"isvc.{self.name}"}
 
+    @property
+    def scaled_by_keda(self) -> bool:
+        return has_class(self.isvc, "keda") and self.group is None
+
     def metadata(self, labels: Mapping[str, str], annotations: Mapping[str, str]) -> Open:
         return _metadata(self.owner, self.name, labels, annotations)
 
@@ -83,7 +87,7 @@ def deployment(workload: Workload) -> Object:
         **annotations_of(isvc, fields),
         names.MIN_REPLICAS: str(workload.least),
     }
-    if has_class(workload.isvc, "keda"):
+    if workload.scaled_by_keda:
         annotations[names.SCALED_OBJECT] = "true"
     if workload.least == 0 and workload.proven:
         annotations[names.PROVEN] = workload.proven
