@@ -277,6 +277,41 @@ def test_columns_of_numbers_may_come_one_by_one(tmp_path: Path) -> None:
         )
 
 
+def test_the_estimators_that_skops_trusts_are_those_that_it_would_list_itself() -> None:
+    from sklearn.utils import all_estimators
+
+    from fairlead.runtime.frameworks.skops import is_public_estimator
+
+    listed = {f"{kind.__module__}.{kind.__name__}" for _, kind in all_estimators()}
+    assert {name for name in listed if not is_public_estimator(name)} == set()
+    for name in (
+        "sklearn.base.BaseEstimator",
+        "sklearn.linear_model._base.LinearModel",  # abstract
+        "sklearn.linear_model._logistic.make_pipeline",
+        "sklearn.linear_model.LogisticRegression",  # a name that no file has
+        "sklearn.utils._mocking.CheckingClassifier",
+        "sklearn.externals.joblib.Memory",
+        "sklearn.nowhere.Estimator",
+        "os.path.basename",
+        "sklearn",
+        "",
+    ):
+        assert name not in listed
+        assert not is_public_estimator(name)
+
+
+def test_whoever_uses_skops_beside_is_trusted_the_same() -> None:
+    script = (
+        "import fairlead.runtime.frameworks.skops, skops.io\n"
+        "from sklearn.cluster import KMeans\n"
+        "assert skops.io.get_untrusted_types(data=skops.io.dumps(KMeans(3))) == []\n"
+        "skops.io.loads(skops.io.dumps(KMeans(3)))\n"
+        "from sklearn.utils import all_estimators\n"
+        "assert len(all_estimators()) > 100"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
 def test_loading_a_skops_file_does_not_import_pytorch(tmp_path: Path) -> None:
     skops.io.dump(LogisticRegression(max_iter=1000).fit(X, Y), tmp_path / "model.skops")
     program = (

@@ -1,33 +1,83 @@
-"""skops, imported without PyTorch.
+"""skops, imported without all of scikit-learn.
 
-When skops is imported it lists all of scikit-learn's packages, and so imports one that imports PyTorch where that is
-installed: seconds of start-up and 200 MB, for nothing. scikit-learn takes an absent PyTorch as it is.
+skops trusts scikit-learn's public estimators. To know them it lists them all when it is imported, and so imports every module of scikit-learn, and
+PyTorch where that is installed: a quarter of a second of computing, with PyTorch seconds and 200 MB, for nothing. Here the list is left empty,
+and each type that a file names is looked up by the rule that the list is made by.
 """
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from itertools import takewhile
+from typing import Any
 
 from fairlead.runtime.frameworks.base import import_lock
 
+_NOT_LISTED = frozenset({"tests", "externals", "setup", "conftest", "experimental", "estimator_checks"})
+"""Modules that `sklearn.utils.all_estimators` does not look into."""
+
+
+@lru_cache
+def is_public_estimator(name: str) -> bool:
+    """Of a type's full name, `sklearn.linear_model._logistic.LogisticRegression`: whether `sklearn.utils.all_estimators` lists it.
+
+    Imports nothing but the package that exports it, `sklearn.linear_model`.
+    """
+    *modules, last = name.split(".")
+    if modules[:1] != ["sklearn"] or last.startswith("_") or not _NOT_LISTED.isdisjoint(modules):
+        return False
+    from sklearn.base import BaseEstimator
+
+    try:
+        package = importlib.import_module(".".join(takewhile(lambda part: not part.startswith("_"), modules)))
+    except ImportError:
+        return False
+    found: Any = vars(package).get(last)
+    return (
+        inspect.isclass(found)
+        and issubclass(found, BaseEstimator)
+        and found is not BaseEstimator
+        and not inspect.isabstract(found)
+        and f"{found.__module__}.{found.__name__}" == name
+    )
+
 
 @contextmanager
-def _without_torch() -> Iterator[None]:
-    if "torch" in sys.modules:
-        yield
-        return
-    # None makes an import fail; the lock keeps it from failing for a model that is loaded beside and needs it.
+def _nothing_listed() -> Iterator[None]:
+    """The lock keeps another thread from being told that there are no estimators."""
+    import sklearn.utils
+
     with import_lock:
-        sys.modules["torch"] = None  # type: ignore[assignment]
+        listing = sklearn.utils.all_estimators
+        sklearn.utils.all_estimators = list
         try:
             yield
         finally:
-            del sys.modules["torch"]
+            sklearn.utils.all_estimators = listing
 
 
-with _without_torch():
-    from skops.io import get_untrusted_types, load
+def _looked_up() -> None:
+    """From now on skops asks for each type, whoever uses it in this process."""
+    from skops.io import _audit
 
-__all__ = ["get_untrusted_types", "load"]
+    listed = _audit.check_type
+
+    def check_type(module_name: str, type_name: str, trusted: list[str]) -> bool:
+        return listed(module_name, type_name, trusted) or is_public_estimator(f"{module_name}.{type_name}")
+
+    _audit.check_type = check_type
+
+
+if "skops.io" not in sys.modules:  # else somebody has paid for the list already
+    with _nothing_listed():
+        import skops.io  # noqa: F401
+    _looked_up()
+
+from skops.io import get_untrusted_types, load  # noqa: E402
+
+__all__ = ["get_untrusted_types", "is_public_estimator", "load"]
