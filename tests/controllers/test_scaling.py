@@ -11,7 +11,7 @@ from fairlead.api.inferenceservice import InferenceService
 from fairlead.autoscaling import Metric, Rules, SpeedLimit
 from fairlead.controllers.inferenceservice.keda import SCALED_OBJECTS
 from fairlead.controllers.inferenceservice.notes import notes
-from fairlead.controllers.inferenceservice.scaling import hpa_target, policy, scaled_by_demand
+from fairlead.controllers.inferenceservice.scaling import hpa_target, policy, replicas, scaled_by_demand
 from fairlead.kube.objects import Object
 from fairlead.kube.resources import INFERENCE_SERVICES
 
@@ -41,6 +41,18 @@ def service(annotations: dict[str, str] | None = None, **predictor: Any) -> Infe
     obj = isvc(**{"minReplicas": 1, "maxReplicas": 5, **predictor})
     obj["metadata"]["annotations"] = annotations or {}
     return InferenceService.parse(obj)
+
+
+@pytest.mark.parametrize(
+    ("now", "wanted"),
+    [(None, 3), (1, 3), (3, None), (5, None), (0, None)],
+    ids=["new", "fewer", "least", "more", "off"],
+)
+def test_an_hpa_owns_the_replicas_but_does_not_have_to_bring_them_up_to_its_least(
+    now: int | None, wanted: int | None
+) -> None:
+    found = service(minReplicas=3, scaleMetric="cpu")
+    assert replicas(found, found.spec.predictor, least=3, now=now, scaled_by=3) == wanted
 
 
 def test_cpu_and_memory_with_their_behavior_are_an_hpas() -> None:

@@ -165,7 +165,8 @@ def replicas(
         return None if now in (None, 1) else 1
     least = max(1, least)
     if hpa_target(isvc, fields) is not None:
-        return None
+        # Its first look comes after some 15 s. At 0, which only a user sets, it does nothing.
+        return least if (now is None and least > 1) or 0 < (now or 0) < least else None
     if now is not None and isvc.metadata.annotations.get(names.AUTOSCALER_CLASS) in _HANDS_OFF:
         return None
     most = max(least, fields.max_replicas or max(least, now or 0))

@@ -156,6 +156,7 @@ def _verdicts(report: Report) -> dict[str, Verdict]:
         stopped = Verdict("False", "Stopped", f"stopped by the annotation {names.STOP}; remove it to start again")
         return {
             "PredictorReady": stopped,
+            **({"CanaryPredictorReady": stopped} if report.isvc.spec.canary else {}),
             "IngressReady": stopped,
             "Ready": stopped,
             "Stopped": Verdict("True", "Stopped"),
