@@ -23,6 +23,17 @@ ARTIFACTS = Path(__file__).parent / "artifacts"
 SAMPLES = Path(__file__).parent.parent / "manifests" / "samples"
 SAMPLE_MODELS = "https://raw.githubusercontent.com/fairlead/fairlead/main/manifests/samples/models/"
 """Where the samples' models lie for their users. The clusters here are told of a mirror: no test leaves the machine."""
+KSERVES_IRIS = "gs://kfserving-examples/models/sklearn/1.0/model"
+KSERVES_OTHER_IRIS = "gs://kfserving-examples/models/sklearn/1.3/mixedtype"
+
+
+def mirrors(models: str) -> dict[str, str]:
+    """What stands for public addresses, where the samples' models lie below `models`."""
+    return {
+        SAMPLE_MODELS: models,
+        KSERVES_IRIS: f"{models}iris.skops",
+        KSERVES_OTHER_IRIS: f"{models}iris-v2.skops",
+    }
 
 
 class KubectlError(AssertionError):
@@ -137,13 +148,13 @@ class LocalCluster(Cluster):
     def __enter__(self) -> Self:
         self.log = (self.directory / "up.log").open("wb")
         command = [sys.executable, "-m", "fairlead.cli", "up", "--ephemeral"]
-        mirrors = f"{SAMPLE_MODELS} -> {(SAMPLES / 'models').as_uri()}/"
+        rules = mirrors(f"{(SAMPLES / 'models').as_uri()}/").items()
         self.process = subprocess.Popen(
             [*command, "--directory", str(self.directory), "--port", str(self.port)],
             stdin=subprocess.DEVNULL,
             stdout=self.log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, names.STORAGE_MIRRORS_ENV: mirrors},
+            env={**os.environ, names.STORAGE_MIRRORS_ENV: ";".join(f"{prefix} -> {place}" for prefix, place in rules)},
         )
         self.await_ready()
         return self

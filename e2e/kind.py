@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
-from e2e.cluster import ARTIFACTS, SAMPLE_MODELS, SAMPLES, Cluster, KubectlError, Part, free_port
+from e2e.cluster import ARTIFACTS, SAMPLES, Cluster, KubectlError, Part, free_port, mirrors
 
 NAME = os.environ.get("FAIRLEAD_E2E_CLUSTER", "fairlead-e2e")
 TAG = os.environ.get("FAIRLEAD_E2E_TAG", "0.1.0")
@@ -22,6 +22,8 @@ SYSTEM = "fairlead-system"
 MODELS = "e2e-models"
 RUNTIME_IMAGE = f"fairlead/runtime-core:{TAG}"
 IMAGES = (f"fairlead/operator:{TAG}", f"fairlead/haproxy:{TAG}", RUNTIME_IMAGE)
+RAY_IMAGE = f"fairlead/runtime-ray:{TAG}"
+"""Loaded where it has been built; without it, the scenarios that need it are skipped."""
 CHART = Path(__file__).parent.parent / "charts" / "fairlead"
 NODE_PORT = 30080
 
@@ -40,7 +42,8 @@ class KindCluster(Cluster):
         else:
             self._create()
             taken_up = False
-        _run("kind", "load", "docker-image", "--name", NAME, "--nodes", ",".join(self.workers), *IMAGES, timeout=600)
+        images = [*IMAGES, *([RAY_IMAGE] if self.has_ray() else [])]
+        _run("kind", "load", "docker-image", "--name", NAME, "--nodes", ",".join(self.workers), *images, timeout=600)
         self._serve_models()
         self.helm_upgrade()
         if taken_up:  # the images' tag is the same as in the session before, their contents may not be
@@ -57,6 +60,9 @@ class KindCluster(Cluster):
     @property
     def workers(self) -> list[str]:
         return [f"{NAME}-worker", f"{NAME}-worker2"]
+
+    def has_ray(self) -> bool:
+        return bool(_run("docker", "images", "--quiet", RAY_IMAGE).strip())
 
     def _create(self) -> None:
         port = free_port()
@@ -88,7 +94,7 @@ class KindCluster(Cluster):
         values = {
             "image": {"tag": TAG},
             "gateway": {"service": {"type": "NodePort", "nodePort": NODE_PORT}},
-            "storage": {"mirrors": {SAMPLE_MODELS: f"http://models.{MODELS}.svc.cluster.local/"}},
+            "storage": {"mirrors": mirrors(f"http://models.{MODELS}.svc.cluster.local/")},
         }
         path = self.directory / "values.json"
         path.write_text(json.dumps(values))
