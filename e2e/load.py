@@ -19,6 +19,12 @@ class Answers:
     values: Counter[Any] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     history: list[tuple[float, Any]] = field(default_factory=list)
+    failed_at: list[float] = field(default_factory=list)
+    """When each failure was asked for, in the order of `failures` (time.monotonic)."""
+
+    def failures_since(self, since: float) -> list[str]:
+        """Those that were asked for after `since`."""
+        return [text for at, text in zip(self.failed_at, self.failures, strict=True) if at >= since]
 
     def share(self, value: Any, since: float = 0.0) -> tuple[int, int]:
         """How many of the answers that were asked for after `since` (time.monotonic) had this value, and how many there were."""
@@ -65,11 +71,15 @@ class Load:
             async with session.post(self.url, json={"instances": [[0.0] * 4]}, headers=headers) as response:
                 body = await response.text()
                 if response.status != 200:
-                    self.answers.failures.append(f"{response.status}: {body[:200]}")
+                    self._failed(at, f"{response.status}: {body[:200]}")
                     return
                 value = (await response.json())["predictions"][0]
         except (aiohttp.ClientError, TimeoutError) as error:
-            self.answers.failures.append(f"{type(error).__name__}: {error}")
+            self._failed(at, f"{type(error).__name__}: {error}")
             return
         self.answers.values[value] += 1
         self.answers.history.append((at, value))
+
+    def _failed(self, at: float, text: str) -> None:
+        self.answers.failures.append(text)
+        self.answers.failed_at.append(at)

@@ -54,7 +54,7 @@ class Settings:
     """How long a client may say nothing in the middle of a request, or of a stream that it keeps open."""
     queue_timeout: float = 60.0
     """How long a request may wait for one of a workload's pods when all have as many as `containerConcurrency` allows."""
-    hold_timeout: float = 10.0
+    hold_timeout: float = 30.0
     """How long a request may wait for a workload that has no ready pod; 0 answers 503 at once."""
     hold_limit: int = 1000
     """Requests that may wait like that, for one workload."""
