@@ -20,6 +20,7 @@ from fairlead.runtime.model import Model
 from fairlead.runtime.operations.startup import STARTUP
 from fairlead.runtime.repository import ModelFactory
 from fairlead.runtime.settings import Settings
+from fairlead.runtime.storage.errors import redact
 
 log = logging.getLogger(__name__)
 
@@ -94,8 +95,15 @@ class Fetch:
         _, errors = self._child.communicate()
         if self._child.returncode == 0:
             return self._destination
+        if self._child.returncode < 0:
+            raise LoadError(
+                f"fetching {redact(self._uri)} was killed by signal {-self._child.returncode}; "
+                "if it was for want of memory, give the container more"
+            )
         lines = errors.strip().splitlines()
-        raise LoadError(lines[-1] if lines else f"fetching {self._uri} ended with code {self._child.returncode}")
+        raise LoadError(
+            lines[-1] if lines else f"fetching {redact(self._uri)} ended with code {self._child.returncode}"
+        )
 
 
 def _preload(uri: str, environment: Mapping[str, str]) -> None:

@@ -9,6 +9,8 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
@@ -57,6 +59,27 @@ def test_google_cloud_storage_is_read_in_ranges(google: str, tmp_path: Path, mon
     for address in ("gs://models/iris/2", "gs://nowhere/iris"):
         with pytest.raises(StorageError, match="not found"):
             fetch(address, tmp_path / "other", options)
+
+
+def test_what_did_not_arrive_as_the_store_has_it_is_fetched_again(
+    google: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right, calls = objects.ObjectProvider._fs, []
+
+    def once_wrong(provider: objects.ObjectProvider) -> Any:
+        system = right(provider)
+
+        def cat_file(path: str, start: int, end: int) -> bytes:
+            calls.append(path)
+            content: bytes = system.cat_file(path, start=start, end=end)
+            return b"x" * len(content) if len(calls) == 1 else content
+
+        return SimpleNamespace(find=system.find, cat_file=cat_file)
+
+    monkeypatch.setattr(objects.ObjectProvider, "_fs", once_wrong)
+    fetch("gs://models/iris/10", tmp_path, FetchOptions(environment={"STORAGE_EMULATOR_HOST": google}, backoff=0.0))
+    assert files(tmp_path) == {"model.onnx": b"another"}
+    assert len(calls) == 2
 
 
 ACCOUNT = "devstoreaccount1"

@@ -21,6 +21,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from fairlead.runtime.storage import FetchOptions, Progress, StorageError, TransientError, fetch, objects
+from fairlead.runtime.storage.hf import HfProvider
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
@@ -284,20 +285,35 @@ def test_the_hub_is_read_at_a_commit(serve: Any, tmp_path: Path) -> None:
         if path.startswith("/api/models/o/m"):
             if "revision" in path and not path.rstrip("/").partition("?")[0].endswith(("v1", commit)):
                 return 404, {"X-Error-Code": "RevisionNotFound"}, b"{}"
-            return as_json({"id": "o/m", "sha": commit, "siblings": [{"rfilename": "model.onnx"}]})
+            return as_json({"id": "o/m", "sha": commit, "siblings": [{"rfilename": "model.onnx", "size": 7}]})
         if path.startswith(f"/o/m/resolve/{commit}/model.onnx"):
             return 200, {"ETag": '"c0ffee"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}, b"weights"
         return 404, {}, b""
 
     server = serve(answer)
     environment = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_TOKEN": "hf_token"}
-    fetch("hf://o/m:v1", tmp_path, FetchOptions(environment=environment))
+    seen: list[Progress] = []
+    fetch("hf://o/m:v1", tmp_path, FetchOptions(environment=environment, progress=seen.append))
     assert files(tmp_path) == {"model.onnx": b"weights"}
+    assert seen[-1] == Progress(7, 7)
     with pytest.raises(StorageError, match="not found: o/m has no revision 'v2'; check the revision"):
         fetch("hf://o/m:v2", tmp_path, FetchOptions(environment=environment))
     without = {"HF_ENDPOINT": environment["HF_ENDPOINT"]}
     with pytest.raises(StorageError, match=r"there is no o/m, or it is private; .* give HF_TOKEN in a Secret"):
         fetch("hf://o/m:v1", tmp_path, FetchOptions(environment=without))
+
+
+def test_a_hub_that_stumbles_is_asked_again(serve: Any, tmp_path: Path) -> None:
+    def answer(path: str, headers: Any) -> Any:
+        if path.startswith("/api/models/o/m") and len(server.asked) < 3:
+            return 500, {}, b"{}"
+        return as_json({"id": "o/m", "sha": "a" * 40, "siblings": []})
+
+    server = serve(answer)
+    environment = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}"}
+    provider = HfProvider("hf://o/m", FetchOptions(environment=environment, backoff=0.0))
+    assert provider.identity() == "a" * 40
+    assert len(server.asked) == 3
 
 
 def test_an_address_of_the_hub_names_owner_and_model(tmp_path: Path) -> None:

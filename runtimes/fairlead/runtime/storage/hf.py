@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import shutil
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from fairlead.runtime.storage.base import FetchOptions, Provider
 from fairlead.runtime.storage.credentials import effective
 from fairlead.runtime.storage.errors import StorageError, TransientError
+
+REPORT_EVERY = 1.0
+"""Seconds between two looks at how much of the repository is there."""
 
 
 class HfProvider(Provider):
@@ -23,24 +31,64 @@ class HfProvider(Provider):
         self.repository = f"{owner}/{name}"
         self.revision = revision or None
         self._commit = ""
+        self._size: int | None = None
 
     def identity(self) -> str:
         """The commit that the revision stands for now."""
-        hub = self._hub()
-        try:
-            self._commit = str(hub.HfApi(**self._access()).model_info(self.repository, revision=self.revision).sha)
-        except Exception as error:
-            raise self._translated(error) from error
+        api = self._hub().HfApi(**self._access())
+
+        def ask() -> Any:
+            return api.model_info(self.repository, revision=self.revision, files_metadata=True)
+
+        found = self._retrying(ask)
+        self._commit = str(found.sha)
+        sizes = [getattr(file, "size", None) for file in found.siblings or ()]
+        known = [size for size in sizes if size is not None]
+        self._size = sum(known) if len(known) == len(sizes) else None
         return self._commit
 
     def download(self, directory: Path) -> None:
         hub = self._hub()
-        try:
+
+        def fetch() -> None:
             # Its own state, with which it resumes, goes to .cache below the directory, and away at the end.
             hub.snapshot_download(self.repository, revision=self._commit, local_dir=directory, **self._access())
-        except Exception as error:
-            raise self._translated(error) from error
+
+        with self._reporting(directory):
+            self._retrying(fetch)
         shutil.rmtree(directory / ".cache", ignore_errors=True)
+        self.options.report(_size(directory), self._size)
+
+    def _retrying(self, action: Callable[[], Any]) -> Any:
+        def translated() -> Any:
+            try:
+                return action()
+            except Exception as error:
+                raise self._translated(error) from error
+
+        return Retrying(
+            stop=stop_after_attempt(self.options.attempts),
+            wait=wait_random_exponential(multiplier=self.options.backoff, max=30),
+            retry=retry_if_exception_type(TransientError),
+            reraise=True,
+        )(translated)
+
+    @contextlib.contextmanager
+    def _reporting(self, directory: Path) -> Iterator[None]:
+        """The library shows bars or nothing: what lies in the directory tells as well."""
+        ended = threading.Event()
+
+        def report() -> None:
+            while not ended.wait(REPORT_EVERY):
+                self.options.report(_size(directory), self._size)
+
+        watcher = threading.Thread(target=report, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
 
     def _hub(self) -> Any:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -75,3 +123,11 @@ class HfProvider(Provider):
         if "OSError" in names and isinstance(error, OSError) and error.filename:
             return error
         return TransientError(self.uri, text)
+
+
+def _size(directory: Path) -> int:
+    total = 0
+    for path in directory.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # renamed when it was whole
+            total += path.stat().st_size if path.is_file() else 0
+    return total

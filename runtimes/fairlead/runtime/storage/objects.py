@@ -21,6 +21,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from fairlead.runtime.storage.base import PART_SUFFIX, FetchOptions, Provider
 from fairlead.runtime.storage.errors import StorageError, TransientError, disk_error, no_space
+from fairlead.runtime.storage.verify import md5
 
 BLOCK = 8 << 20
 PARALLEL = 4
@@ -33,6 +34,8 @@ class Blob(NamedTuple):
     """Below the model's directory."""
     size: int
     version: str
+    md5: str = ""
+    """In base64, where the store tells it."""
 
 
 class ObjectProvider(Provider):
@@ -105,7 +108,7 @@ class ObjectProvider(Provider):
             or detail.get("generation")
             or detail.get("LastModified")
         )
-        return Blob(path, name, int(detail["size"]), str(version or ""))
+        return Blob(path, name, int(detail["size"]), str(version or ""), str(detail.get("md5Hash") or ""))
 
     def _download(self, blob: Blob, target: Path) -> None:
         if target.exists():
@@ -130,7 +133,14 @@ class ObjectProvider(Provider):
             self._report(len(chunk))
         with self._disk(target.parent):
             part.touch()
+            self._check(blob, part)
             part.rename(target)
+
+    def _check(self, blob: Blob, part: Path) -> None:
+        """Against the store's own checksum; a part that is not right is fetched again from its beginning."""
+        if blob.md5 and md5(part) != blob.md5:
+            part.unlink()
+            raise TransientError(self.uri, f"checksum mismatch: {blob.name} did not arrive as the store has it")
 
     @contextmanager
     def _disk(self, directory: Path) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from pathlib import Path
 
@@ -11,6 +12,12 @@ from fairlead.runtime.storage.errors import StorageError
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def md5(path: Path) -> str:
+    """In base64, as Google's storage has it: good against accidents, not against people."""
+    with path.open("rb") as file:
+        return base64.b64encode(hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).digest()).decode()
 
 
 def check_sha256(uri: str, path: Path, expected: str) -> None:
