@@ -180,7 +180,7 @@ core.register_cli({ "show", "held" }, "show held: a version, and the waiting req
 core.register_cli({ "wait", "held" }, "wait held VERSION: the same when the version is another, or after 10 seconds", function(applet, _, _, seen)
   local deadline = now_ms() + 10000
   while tostring(version) == seen and now_ms() < deadline do
-    core.msleep(10)
+    core.msleep(25) -- every 10 ms were half of what an idle gateway costs, to save 7 ms of a wake-up
     sweep(now_ms())
   end
   tell(applet)
