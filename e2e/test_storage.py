@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from e2e.cluster import Cluster, LocalCluster
+from e2e.kind import RUNTIME_IMAGE, KindCluster
 from e2e.manifests import inference_service, sklearn
 
 ROW = {"instances": [[0, 0, 0, 0]]}
@@ -115,6 +117,29 @@ def test_a_model_is_fetched_by_its_storage_key(cluster: Cluster, namespace: str,
     assert predictions(cluster, namespace, "iris") == [3]
 
 
+def test_a_new_revision_of_the_same_model_does_not_fetch_it_again(
+    cluster: Cluster, namespace: str, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fetched() -> int:
+        return sum("/models/v3/model.skops" in record.getMessage() for record in caplog.records)
+
+    with caplog.at_level(logging.INFO, logger="werkzeug"):
+        cluster.apply(namespace, store.secret(), account("minio"))
+        cluster.apply(namespace, sklearn("iris", "s3://models/v3", serviceAccountName="models"))
+        cluster.wait_ready(namespace, "iris")
+        assert fetched() == 1
+        cluster.apply(namespace, sklearn("iris", "s3://models/v3", serviceAccountName="models", labels={"try": "two"}))
+        revision = "iris-predictor-00002"
+        cluster.eventually(
+            namespace,
+            "iris",
+            lambda s: s["status"]["components"]["predictor"].get("latestReadyRevision") == revision,
+            "updated",
+        )
+        assert predictions(cluster, namespace, "iris") == [3]
+        assert fetched() == 1
+
+
 @pytest.mark.parametrize(
     ("uri", "keys", "says"),
     [
@@ -181,3 +206,130 @@ def test_the_models_code_sees_the_credentials_in_no_environment_of_its_pod(
     cluster.wait_ready(namespace, "spy")
     answer = httpx.post(cluster.url(namespace, "spy", "/v1/models/spy:predict"), json=ROW, timeout=30)
     assert answer.json() == {"predictions": [False, True]}, answer.text
+
+
+# --- On Kubernetes: a private HTTP server, whose headers are in a Secret -------------------------------------------------
+
+GUARD = """
+import http.server, urllib.error, urllib.request
+
+class Guard(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.headers.get("X-Token") != "open-sesame":
+            return self.send_error(401)
+        try:
+            content = urllib.request.urlopen("{models}" + self.path).read()
+        except urllib.error.HTTPError as error:
+            return self.send_error(error.code)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+http.server.ThreadingHTTPServer(("", 8080), Guard).serve_forever()
+"""
+
+
+@pytest.fixture
+def guarded(cluster: Cluster, namespace: str, models: dict[str, Path]) -> str:
+    """The address of a server that wants a token for the scenarios' models, which a ServiceAccount `models` has."""
+    if not isinstance(cluster, KindCluster):
+        pytest.skip("needs pods that reach each other by name")
+    upstream = cluster.model_uri(models["v1"]).rpartition("/")[0]
+    container = {"name": "guard", "image": RUNTIME_IMAGE, "command": ["python", "-c", GUARD.format(models=upstream)]}
+    probe = {"tcpSocket": {"port": 8080}, "periodSeconds": 1}
+    pod = {
+        "metadata": {"name": "guard", "labels": {"app": "guard"}},
+        "spec": {"containers": [container | {"readinessProbe": probe}]},
+    }
+    ports = [{"port": 80, "targetPort": 8080}]
+    service = {"metadata": {"name": "guard"}, "spec": {"selector": {"app": "guard"}, "ports": ports}}
+    host = f"guard.{namespace}.svc.cluster.local"
+    headers = {"https-host": host, "headers": json.dumps({"X-Token": "open-sesame"})}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "guard"}, "data": encoded(headers)}
+    v1 = {"apiVersion": "v1"}
+    cluster.apply(
+        namespace, {**v1, "kind": "Pod", **pod}, {**v1, "kind": "Service", **service}, secret, account("guard")
+    )
+    cluster.kubectl("wait", "--for=condition=Ready", "pod/guard", "-n", namespace, "--timeout=60s", timeout=70)
+    return f"http://{host}"
+
+
+def pod_of(cluster: Cluster, namespace: str, name: str) -> dict[str, Any]:
+    selector = f"serving.kserve.io/inferenceservice={name}"
+    found: dict[str, Any] = json.loads(cluster.kubectl("get", "pods", "-n", namespace, "-l", selector, "-o", "json"))
+    return found["items"][0]  # type: ignore[no-any-return]
+
+
+def test_headers_in_the_service_accounts_secret_open_a_private_server_and_stay_out_of_the_model_servers_environment(
+    cluster: Cluster, namespace: str, guarded: str
+) -> None:
+    cluster.apply(namespace, sklearn("iris", f"{guarded}/v2.skops", serviceAccountName="models"))
+    cluster.wait_ready(namespace, "iris")
+    assert predictions(cluster, namespace, "iris") == [2]
+    pod = pod_of(cluster, namespace, "iris")
+    read = "import pathlib; print(pathlib.Path('/proc/1/environ').read_text())"
+    run = ("exec", pod["metadata"]["name"], "-n", namespace, "-c", "kserve-container", "--", "python", "-c", read)
+    environment = cluster.kubectl(*run)
+    assert "STORAGE_URI" in environment
+    assert "open-sesame" not in environment
+    assert "initContainers" not in pod["spec"]
+
+
+def test_another_container_gets_its_model_by_the_storage_initializer_and_no_credentials(
+    cluster: Cluster, namespace: str, guarded: str
+) -> None:
+    show = "import http.server, os; os.chdir('/mnt/models'); http.server.test(port=8080)"
+    container = {
+        "name": "kserve-container",
+        "image": RUNTIME_IMAGE,
+        "command": ["python", "-c", show],
+        "env": [{"name": "STORAGE_URI", "value": f"{guarded}/v1.skops"}],
+    }
+    cluster.apply(namespace, inference_service("files", {"containers": [container], "serviceAccountName": "models"}))
+    cluster.wait_ready(namespace, "files")
+    assert "v1.skops" in httpx.get(cluster.url(namespace, "files", "/")).text
+    spec = pod_of(cluster, namespace, "files")["spec"]
+    assert "envFrom" not in spec["containers"][0]
+    assert spec["initContainers"][0]["envFrom"][0]["secretRef"]["name"] == "guard"
+
+
+def test_a_storage_container_fetches_the_addresses_that_it_is_for(
+    cluster: Cluster, namespace: str, guarded: str
+) -> None:
+    fetch = "import sys, pathlib; pathlib.Path(sys.argv[2], 'here').write_text(sys.argv[1])"
+    spec = {
+        "container": {"name": "storage-initializer", "image": RUNTIME_IMAGE, "command": ["python", "-c", fetch]},
+        "supportedUriFormats": [{"prefix": f"acme://{namespace}/"}],
+    }
+    metadata = {"name": namespace}
+    kind = {"apiVersion": "serving.kserve.io/v1alpha1", "kind": "ClusterStorageContainer"}
+    cluster.apply(namespace, {**kind, "metadata": metadata, "spec": spec})
+    show = "import http.server, os; os.chdir('/mnt/models'); http.server.test(port=8080)"
+    uri = f"acme://{namespace}/iris"
+    container = {
+        "image": RUNTIME_IMAGE,
+        "command": ["python", "-c", show],
+        "env": [{"name": "STORAGE_URI", "value": uri}],
+    }
+    try:
+        cluster.apply(
+            namespace, inference_service("files", {"containers": [{"name": "kserve-container", **container}]})
+        )
+        cluster.wait_ready(namespace, "files")
+        assert httpx.get(cluster.url(namespace, "files", "/here")).text == uri
+    finally:
+        cluster.kubectl("delete", "clusterstoragecontainer", namespace)
+
+
+def test_a_private_server_without_the_secret_is_a_failed_download_with_its_reason(
+    cluster: Cluster, namespace: str, guarded: str
+) -> None:
+    cluster.apply(namespace, sklearn("iris", f"{guarded}/v1.skops"))
+    service = cluster.eventually(
+        namespace,
+        "iris",
+        lambda s: "lastFailureInfo" in s.get("status", {}).get("modelStatus", {}),
+        "told why it cannot load",
+    )
+    assert "forbidden: the server answers 401" in service["status"]["modelStatus"]["lastFailureInfo"]["message"]

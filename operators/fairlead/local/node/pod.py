@@ -187,10 +187,10 @@ def _make(planned: Iterable[Volume], mounted: Mapping[str, Path]) -> None:
             target.write_bytes(content)
             target.chmod(volume.mode)
         if not volume.path.exists():
-            volume.path.mkdir(parents=True)
+            volume.path.mkdir(parents=True, exist_ok=True)  # pods that share it may start at once
     for path in mounted.values():
         if not path.exists():
-            path.mkdir(parents=True)
+            path.mkdir(parents=True, exist_ok=True)
 
 
 async def _sources(client: Client, pod: Object, container: Object) -> Sources:

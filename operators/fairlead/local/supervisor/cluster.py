@@ -37,6 +37,8 @@ LOOK_EVERY = 0.005
 POD_GRACE = 2.0
 """Seconds that pods get to finish their requests when the cluster ends, whatever their manifests grant."""
 CHILD_GRACE = 2.0
+MODEL_CACHE_LIMIT = "20Gi"
+"""Those unused longest go first."""
 
 
 @dataclass
@@ -146,6 +148,7 @@ class LaptopCluster:
         ]
         operator += ["--gateway-agents", self.agent, "--ingress-port", str(self.options.port)]
         operator += ["--gateway-address", bind, "--no-leader-election"]
+        operator += ["--model-cache", f"hostPath:{home.models}", "--model-cache-limit", MODEL_CACHE_LIMIT]
         agent = [*late, "fairlead.gateway", str(home.api_ready), *kubeconfig, "--directory", str(home.gateway)]
         agent += ["--listen", self.agent, "--bind", bind]
         self._add("API server", api_server)

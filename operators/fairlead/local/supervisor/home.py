@@ -57,6 +57,11 @@ class Home:
         return self.directory / "gateway"
 
     @property
+    def models(self) -> Path:
+        """Fetched models, for the pods after the one that fetched them."""
+        return self.directory / "models"
+
+    @property
     def log(self) -> Path:
         """What `fairlead up -d` says."""
         return self.directory / "up.log"
