@@ -4,7 +4,8 @@ Read the pure core first, in the order in which a reconcile runs it:
 
     desired        the spec's components: runtimes chosen, canaries merged, digests taken
       runtimes     which ServingRuntime serves the model
-      pods         the pod template, from templates, merging and storage
+      pods         the pod template, from templates and merging
+      podstorage   how its models come into it: storage (who fetches), credentials
     plan           one component's next step:
       revisions    which revisions there are, which workload carries each
       traffic      who gets what share: the one place where a weight is decided
@@ -13,5 +14,5 @@ Read the pure core first, in the order in which a reconcile runs it:
     gateways       what the gateways confirm
     status         conditions, URLs, components, modelStatus; transitions: the Events
 
-The shell is `controller`, which reads through `observation` and `catalogue` and writes through `applying`.
+The shell is `controller`, which reads through `observation`, `catalogue` and `surroundings` and writes through `applying`.
 """
