@@ -12,6 +12,9 @@ import struct
 import time
 from dataclasses import dataclass
 
+TIMEOUT = 20.0
+"""Seconds within which a server must take and answer a request."""
+
 
 @dataclass
 class Result:
@@ -19,6 +22,8 @@ class Result:
 
     latencies: list[float]
     seconds: float
+    server_cpu: float = 0.0
+    """Seconds of CPU time that the server had meanwhile."""
 
     @property
     def rate(self) -> float:
@@ -36,7 +41,7 @@ def http_request(path: str, body: bytes, headers: dict[str, str] | None = None) 
 
 class _HttpConnection:
     def __init__(self, port: int, request: bytes) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port))
+        self.sock = socket.create_connection(("127.0.0.1", port), TIMEOUT)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.request = request
         self.received = b""
@@ -117,7 +122,7 @@ class _GrpcConnection:
     """One HTTP/2 connection with `streams` calls in flight. A grown window is assumed for small messages, kept for large."""
 
     def __init__(self, port: int, path: str, message: bytes, streams: int) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port))
+        self.sock = socket.create_connection(("127.0.0.1", port), TIMEOUT)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         fields = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", path.encode()), (b":authority", b"bench")]
         fields += [(b"te", b"trailers"), (b"content-type", b"application/grpc")]
@@ -157,7 +162,6 @@ class _GrpcConnection:
             parts.append(_frame(DATA, int(end == len(self.body)), stream, self.body[offset:end]))
             offset, window, self.window = end, window - size, self.window - size
         if parts:
-            self.sock.setblocking(True)
             self.sock.sendall(b"".join(parts))
         if offset == len(self.body):
             del self.unsent[stream]

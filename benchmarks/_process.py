@@ -15,7 +15,6 @@ from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-_TICKS = os.sysconf("SC_CLK_TCK")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -44,6 +43,10 @@ def start(command: Sequence[str], log: Path, *, environment: Mapping[str, str] |
             ),
             log,
         )
+
+
+class DidNotStart(Exception):
+    """A server ended, or did not answer in time; its last lines."""
 
 
 class Process:
@@ -91,9 +94,13 @@ class Process:
         return total / 1024
 
     def cpu_seconds(self) -> float:
-        """User and system time of all its processes so far."""
-        tree = set(self.tree())
-        return sum(int(fields[11]) + int(fields[12]) for pid, fields in _stats() if pid in tree) / _TICKS
+        """Time that all its threads have had a core so far. Threads that have ended are not counted."""
+        nanoseconds = 0
+        for pid in self.tree():
+            for schedule in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+                with contextlib.suppress(OSError):
+                    nanoseconds += int(schedule.read_text().split()[0])
+        return nanoseconds / 1e9
 
     def open_files(self) -> int:
         total = 0
@@ -135,13 +142,15 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def wait_until(what: str, process: Process, ready: Callable[[], bool], seconds: float = 120.0) -> None:
-    """Call `ready` until it is true. SystemExit with the process's last lines if it ends, or takes longer."""
+def wait_until(
+    what: str, process: Process, ready: Callable[[], bool], *, seconds: float = 120.0, pause: float = 0.01
+) -> None:
+    """Call `ready` until it is true. Raises DidNotStart."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if not process.alive():
-            raise SystemExit(f"{what} ended:\n{process.last_lines()}")
+            raise DidNotStart(f"{what} ended:\n{process.last_lines()}")
         if ready():
             return
-        time.sleep(0.01)
-    raise SystemExit(f"{what} took more than {seconds:g} s:\n{process.last_lines()}")
+        time.sleep(pause)
+    raise DidNotStart(f"{what} took more than {seconds:g} s:\n{process.last_lines()}")

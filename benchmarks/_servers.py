@@ -1,6 +1,7 @@
 """The servers that ours is compared with: `python _servers.py bare|kserve|ray --port N --grpc_port N --model FILE`.
 
 `bare` is the yardstick: what one writes by hand in twenty lines, with the fastest parts, one predict for each request.
+The others are set up as their guides say; so are `_mlserver` and `_litserve`, which run in environments of their own.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +17,11 @@ def estimator(path: str):
     import skops.io
 
     return skops.io.load(path)
+
+
+def mean(image):
+    """What stands for a model that looks at images."""
+    return image.mean(axis=(2, 3))
 
 
 def bare(options: argparse.Namespace) -> None:
@@ -41,8 +46,7 @@ def bare(options: argparse.Namespace) -> None:
             output = {"name": "output-0", "datatype": "INT64", "shape": list(answer.shape), "data": answer.tolist()}
         else:
             tensor = orjson.loads(body[: int(split)])["inputs"][0]
-            image = np.frombuffer(body, np.float32, offset=int(split)).reshape(tensor["shape"])
-            answer = image.mean(axis=(2, 3))
+            answer = mean(np.frombuffer(body, np.float32, offset=int(split)).reshape(tensor["shape"]))
             output = {"name": "mean", "datatype": "FP32", "shape": list(answer.shape), "data": answer.ravel().tolist()}
         reply = orjson.dumps({"model_name": "iris", "outputs": [output]})
         fields = [(b"content-type", b"application/json"), (b"content-length", str(len(reply)).encode())]
@@ -53,7 +57,7 @@ def bare(options: argparse.Namespace) -> None:
         tensor = request.inputs[0]
         dtype = np.float32 if tensor.datatype == "FP32" else np.float64
         rows = np.frombuffer(request.raw_input_contents[0], dtype).reshape(list(tensor.shape))
-        answer = rows.mean(axis=(2, 3)) if rows.ndim == 4 else model.predict(rows)
+        answer = mean(rows) if rows.ndim == 4 else model.predict(rows)
         datatype = "FP32" if rows.ndim == 4 else "INT64"
         response = pb.ModelInferResponse(model_name=request.model_name)
         response.outputs.add(name="output-0", datatype=datatype, shape=answer.shape)
@@ -87,19 +91,19 @@ def kserve_server(options: argparse.Namespace) -> None:
     sys.argv += [str(bool(options.grpc_port)).lower(), "--workers", "1"]
     import kserve
 
-    class Iris(kserve.Model):
-        def __init__(self) -> None:
-            super().__init__("iris")
-            self.estimator = estimator(options.model)
-            self.ready = True
+    class Served(kserve.Model):
+        def __init__(self, name, function, datatype) -> None:
+            super().__init__(name)
+            self.function, self.datatype, self.ready = function, datatype, True
 
         def predict(self, payload, headers=None, response_headers=None):
-            rows = payload.inputs[0].as_numpy()
-            answer = self.estimator.predict(rows)
-            output = kserve.InferOutput("output-0", list(answer.shape), "INT64", data=answer.tolist())
-            return kserve.InferResponse(payload.id, "iris", [output])
+            answer = self.function(payload.inputs[0].as_numpy())
+            output = kserve.InferOutput("output-0", list(answer.shape), self.datatype)
+            output.set_data_from_numpy(answer, binary_data=bool(payload.from_grpc))
+            return kserve.InferResponse(payload.id or "0", self.name, [output])
 
-    kserve.ModelServer().start([Iris()])
+    iris = Served("iris", estimator(options.model).predict, "INT64")
+    kserve.ModelServer().start([iris, Served("image", mean, "FP32")])
 
 
 def ray_default(options: argparse.Namespace) -> None:
@@ -124,12 +128,13 @@ def ray_default(options: argparse.Namespace) -> None:
     serve.run(Iris.bind(options.model), route_prefix="/", blocking=True)
 
 
+SERVERS = {"bare": bare, "kserve": kserve_server, "ray": ray_default}
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("kind", choices=("bare", "kserve", "ray"))
+    parser.add_argument("kind", choices=SERVERS)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--grpc_port", type=int)
     parser.add_argument("--model", required=True)
     chosen = parser.parse_args()
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    {"bare": bare, "kserve": kserve_server, "ray": ray_default}[chosen.kind](chosen)
+    SERVERS[chosen.kind](chosen)
