@@ -132,11 +132,10 @@ def test_a_part_killed_while_requests_wait_for_the_wake_up(
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(burst, cluster.gateway, namespace, "digits", 40)
         if part is Part.MODEL_SERVER:
-            await_replicas(cluster, namespace, "digits", 1, 1)
-            time.sleep(0.5)  # it has begun, and does not serve yet
+            kill_as_soon_as_it_runs(cluster, namespace)
         else:
             time.sleep(0.3)
-        cluster.kill(part, namespace)
+            cluster.kill(part)
         answers = asking.result()
     if part is Part.HAPROXY:
         # What HAProxy held is gone with its connections; a client that asks again is answered.
@@ -145,6 +144,18 @@ def test_a_part_killed_while_requests_wait_for_the_wake_up(
         answers = burst(cluster.gateway, namespace, "digits", 40)
     assert not answers.failures, answers.failures[:5]
     cluster.await_api()
+
+
+def kill_as_soon_as_it_runs(cluster: Cluster, namespace: str, timeout: float = 60) -> None:
+    """The model server, which has begun then and does not serve yet."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return cluster.kill(Part.MODEL_SERVER, namespace)
+        except AssertionError:  # there is none yet
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 def await_gateway(cluster: Cluster, timeout: float = 30) -> None:
