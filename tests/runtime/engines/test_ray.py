@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import ray
-from tests.runtime.engines.test_engines import START_SECONDS, command_line, descendants, start, stop, wait_ready
+from tests.runtime.engines.test_engines import START_SECONDS, command_line, descendants, start, wait_ready
 
 from fairlead.runtime.engines.ray import agent, environment, node
 
@@ -23,7 +23,7 @@ CLASSIFIER = "tests.runtime.engines.models:Classifier"
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_ray_runs_only_what_serving_needs_and_leaves_nothing(tmp_path):
+def test_ray_runs_only_what_serving_needs_and_all_of_it_ends_with_any_of_it(tmp_path):
     pod = start(tmp_path, CLASSIFIER, "--engine", "ray")
     try:
         wait_ready(pod)
@@ -31,8 +31,12 @@ def test_ray_runs_only_what_serving_needs_and_leaves_nothing(tmp_path):
         kinds = Counter(kind(pid) for pid in children)
         replica, controller = kinds.pop("ray::ServeReplica:fairlead:digits"), kinds.pop("ray::ServeController")
         assert (replica, controller, kinds) == (1, 1, {"agent": 2, "gcs_server": 1, "raylet": 1})
+        wait_until(lambda: "1 replicas" in pod.log.read_text())  # the replica answers a little before Ray says that it runs
+        os.kill(next(pid for pid in children if kind(pid) == "gcs_server"), signal.SIGKILL)
+        assert pod.process.wait(30) == 1
     finally:
-        stop(pod)
+        pod.process.kill()
+    assert pod.log.read_text().strip().splitlines()[-1] == "fairlead: Ray's gcs_server ended"
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
 
 

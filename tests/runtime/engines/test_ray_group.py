@@ -105,6 +105,14 @@ def test_a_replica_on_each_pod_with_the_gpus_that_are_asked_for(tmp_path):
     assert deployment.ray_actor_options["num_gpus"] == 0.5
 
 
+def test_a_pipelines_steps_are_in_each_pod_of_several(tmp_path):
+    model = "tests.runtime.engines.models:Digits"
+    settings = Settings(model_name="digits", model_dir=tmp_path, model_class=model)
+    one, several = (application.application(settings, [ReplicaPorts(8080, None)], pods=pods) for pods in (1, 2))
+    assert len(one._bound_deployment.init_args) == 4  # settings, ports and two steps
+    assert len(several._bound_deployment.init_args) == 2
+
+
 def test_a_negative_number_of_gpus_is_refused():
     with pytest.raises(SystemExit):
         parse(["--num_gpus", "-1"], {})

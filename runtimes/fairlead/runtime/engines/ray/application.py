@@ -16,7 +16,7 @@ NAME = "fairlead"
 def application(settings: Settings, ports: list[ReplicaPorts], *, pods: int = 1) -> Any:
     """The server's deployment, and one for each step if the model is a pipeline.
 
-    Over several pods, each has one replica of the server, on the same ports.
+    Over several pods, each has one replica of the server, on the same ports, with a pipeline's steps in it: no request depends on another pod.
     """
     from ray import serve
 
@@ -33,7 +33,7 @@ def application(settings: Settings, ports: list[ReplicaPorts], *, pods: int = 1)
     }
     steps = [
         deployment(StepReplica, name=name, num_replicas=1, **options).bind(settings, index)
-        for index, name in enumerate(pipeline_steps(settings))
+        for index, name in enumerate(pipeline_steps(settings) if pods == 1 else ())
     ]
     if pods > 1:
         options |= {"num_replicas": pods, "max_replicas_per_node": 1}

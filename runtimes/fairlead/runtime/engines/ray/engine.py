@@ -7,8 +7,10 @@ import importlib
 import logging
 import os
 import signal
+import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from typing import Any
 from fairlead.runtime.engines.base import Engine
 from fairlead.runtime.engines.front import Front, ReplicaPorts, allocate
 from fairlead.runtime.engines.ray import application, environment, node
-from fairlead.runtime.engines.ray.group import Group, finish_requests, run_worker
+from fairlead.runtime.engines.ray.group import LOOK_SECONDS, Group, finish_requests, run_worker
 from fairlead.runtime.errors import LoadError
 from fairlead.runtime.settings import Settings
 from fairlead.runtime.sources import Source
@@ -40,8 +42,8 @@ class RayEngine(Engine):
             run_users_application(own, settings)
             return
         threading.Thread(target=importlib.import_module, args=("ray.serve",), daemon=True).start()
-        with node.running_node(workers=settings.workers + 1):
-            run_replicas(replace(settings, model_dir=source.fetched(), storage_uri=None))
+        with node.running_node(workers=settings.workers + 1) as lost:
+            run_replicas(replace(settings, model_dir=source.fetched(), storage_uri=None), lost)
 
 
 def leave_on_signals() -> None:
@@ -53,12 +55,18 @@ def leave_on_signals() -> None:
         signal.signal(number, lambda *_: os._exit(0))
 
 
-def wait_for_signal() -> None:
-    """From now on SIGTERM lets what is in flight be finished."""
+def wait_for_signal(lost: Callable[[], str | None] = lambda: None) -> None:
+    """From now on SIGTERM lets what is in flight be finished.
+
+    A process of Ray's that is lost ends this one: nobody else would replace it, and an orderly end would ask it for minutes.
+    """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    stop.wait()
+    while not stop.wait(LOOK_SECONDS):
+        if (name := lost()) is not None:
+            print(f"fairlead: Ray's {name} ended", file=sys.stderr, flush=True)  # noqa: T201 - the pod's last words
+            os._exit(1)
 
 
 def run_group(settings: Settings, group: Group) -> None:
@@ -66,11 +74,15 @@ def run_group(settings: Settings, group: Group) -> None:
     if group.head is not None:
         run_worker(settings, group)
         return
-    with node.running_node(workers=2, **group.node_parameters()):
-        run_head(settings, group)
+    if application.users_application(settings) is not None:
+        raise LoadError(
+            f"{settings.model_class} is an Application: one of your own runs in one pod, without workerSpec"
+        )
+    with node.running_node(workers=2, **group.node_parameters()) as lost:
+        run_head(settings, group, lost)
 
 
-def run_head(settings: Settings, group: Group) -> None:
+def run_head(settings: Settings, group: Group, lost: Callable[[], str | None]) -> None:
     """Our application on all pods of the group. The head serves when its own replica is ready, the others when they have joined.
 
     When it stops, only its own replica does: the other pods go on until they are told, or find another head.
@@ -85,7 +97,7 @@ def run_head(settings: Settings, group: Group) -> None:
     if reason is not None:
         raise LoadError(reason)
     log.info("serving: %s, a replica on each of %d pods", settings.model_name, group.size)
-    wait_for_signal()
+    wait_for_signal(lost)
     finish_requests(settings)
 
 
@@ -117,7 +129,7 @@ def run_users_application(application_: Any, settings: Settings) -> None:
         ray.shutdown()
 
 
-def run_replicas(settings: Settings) -> None:
+def run_replicas(settings: Settings, lost: Callable[[], str | None]) -> None:
     """Our own application until a signal comes. Raises LoadError with the replica's reason."""
     ports = _replica_ports(settings)
     with serving(proxy_location="Disabled") as serve, tempfile.TemporaryDirectory(prefix="fairlead-") as directory:
@@ -130,7 +142,7 @@ def run_replicas(settings: Settings) -> None:
             if len(ports) > 1:
                 front = Front(Path(directory), settings.host, settings.http_port, settings.grpc_port, ports)
             log.info("ready: %s, %d replicas", settings.model_name, len(ports))
-            wait_for_signal()
+            wait_for_signal(lost)
         finally:
             if front is not None:
                 front.stop()

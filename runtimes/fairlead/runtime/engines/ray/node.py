@@ -20,7 +20,7 @@ import logging
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -34,8 +34,11 @@ SETUP_WORKER = Path(__file__).with_name("setup_worker.py")
 
 
 @contextlib.contextmanager
-def running_node(*, workers: int, **parameters: Any) -> Iterator[None]:
-    """This process is connected to a new Ray, whose node here has started so many workers beforehand. `parameters`: RayParams'."""
+def running_node(*, workers: int, **parameters: Any) -> Iterator[Callable[[], str | None]]:
+    """This process is connected to a new Ray, whose node here has started so many workers beforehand. `parameters`: RayParams'.
+
+    What it gives tells which of the node's processes has ended, if one has.
+    """
     import ray
 
     try:
@@ -47,14 +50,14 @@ def running_node(*, workers: int, **parameters: Any) -> Iterator[None]:
                 num_cpus=workers, include_dashboard=False, object_store_memory=OBJECT_STORE, configure_logging=False
             )
         try:
-            yield
+            yield lambda: None
         finally:
             ray.shutdown()
         return
     try:
         with signal_handlers_kept():
             ray.init(address=node.address, log_to_driver=False, configure_logging=False)
-        yield
+        yield lambda: next((name for name, _ in node.dead_processes()), None)
     finally:
         ray.shutdown()
         stop_node(node)
