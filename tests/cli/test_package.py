@@ -190,7 +190,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def program(name: str, code: int = 0) -> None:
         (programs / name).write_text(
             f'#!/bin/sh\nprintf "%s\\n" "{name} $*" >> {log}\n'
-            f'case "$*" in *inspect*) echo 750000000; exit;; build*) cp "$3" {tmp_path}/Dockerfile; cat "$3.dockerignore" > {tmp_path}/ignored;; esac\n'
+            f'case "$*" in *inspect*) echo 750000000; exit;; *nodes*) echo lab-control-plane; echo lab-worker; echo lab-worker2; exit;; build*) cp "$3" {tmp_path}/Dockerfile; cat "$3.dockerignore" > {tmp_path}/ignored;; esac\n'
             f"echo noise\nexit {code}\n"
         )
         (programs / name).chmod(0o755)
@@ -218,7 +218,11 @@ def test_it_builds_loads_and_prints_a_manifest_to_apply_and_nothing_else(
     asked = calls()
     assert asked[0].startswith("docker build --file ")
     assert asked[0].endswith(f"--tag acme/scorer:3 {place}")
-    assert asked[-2:] == ["docker push acme/scorer:3", "kind load docker-image acme/scorer:3 --name lab"]
+    assert asked[-3:] == [
+        "docker push acme/scorer:3",
+        "kind get nodes --name lab",
+        "kind load docker-image acme/scorer:3 --name lab --nodes lab-worker,lab-worker2",
+    ]
     assert f"FROM fairlead/runtime-core:{version('fairlead')}" in (tmp_path / "Dockerfile").read_text()
     assert "**/tests" in (tmp_path / "ignored").read_text()
     assert sorted(path.name for path in place.iterdir()) == ["m.py"]

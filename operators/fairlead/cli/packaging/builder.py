@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 from fairlead.cli.errors import CliError
 
 PROGRAMS = ("docker", "podman")
+CONTROL_PLANE = re.compile(r"-control-plane\d*$|-external-load-balancer$")
 STDERR = 2
 """The file: standard output is for the manifest alone."""
 
@@ -50,9 +52,13 @@ def push(engine: str, tag: str) -> None:
 def load_into_kind(tag: str, cluster: str) -> None:
     if shutil.which("kind") is None:
         raise CliError("kind is not on PATH: install it, or leave --kind out and push the image with --push")
+    listed = subprocess.run(["kind", "get", "nodes", "--name", cluster], capture_output=True, text=True, check=False)
+    # Where there are workers nothing runs on the control plane: a copy less to carry.
+    workers = [node for node in listed.stdout.split() if not CONTROL_PLANE.search(node)]
+    nodes = ["--nodes", ",".join(workers)] if workers else []
     _run(
-        ["kind", "load", "docker-image", tag, "--name", cluster],
-        f"{tag} could not be loaded into the kind cluster {cluster!r}",
+        ["kind", "load", "docker-image", tag, "--name", cluster, *nodes],
+        f"{tag} could not be loaded into the kind cluster {cluster!r}: `kind get clusters` tells which there are",
     )
 
 

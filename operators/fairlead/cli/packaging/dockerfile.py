@@ -29,7 +29,9 @@ def dockerfile(project: Project, base: str) -> str:
         parts.append(f"COPY {project.requirements_file} {MODEL}/\n{_PIP}-r {MODEL}/{project.requirements_file}")
     elif project.requirements:
         parts.append(_PIP + " ".join(shlex.quote(requirement) for requirement in project.requirements))
-    parts.append(f"COPY . {MODEL}/\nENV PYTHONPATH={module_path}:${{PYTHONPATH}}\nWORKDIR {MODEL}\nRUN python -m compileall -q {MODEL}")
+    parts.append(
+        f"COPY . {MODEL}/\nENV PYTHONPATH={module_path}:${{PYTHONPATH}}\nWORKDIR {MODEL}\nRUN python -m compileall -q {MODEL}"
+    )
     parts.append(
         f"# A class that cannot be imported is told here, and not by a pod.\nUSER {USER}\nRUN {_import_check(project.target)}"
     )
