@@ -11,7 +11,7 @@ After Knative Serving's pkg/autoscaler/scaling/autoscaler.go, with these differe
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from math import ceil, floor
 
@@ -68,17 +68,17 @@ def _from_zero(seen: Observation, policy: Policy, state: State) -> tuple[Decisio
         return _at_zero(seen, policy, state, value)
     if seen.ready:
         # The burst that woke it has been held, not carried: its samples would read as concurrency.
-        awake = replace(state, activating_since=None, failures=0, samples=state.samples[-1:], last_active=state.now)
+        awake = state._replace(activating_since=None, failures=0, samples=state.samples[-1:], last_active=state.now)
         return _running(seen, policy, awake)
     if seen.scheduling:
         # A node may take minutes to come; the clock of the wake-up runs only while a replica could start.
-        waiting = replace(state, activating_since=state.now)
+        waiting = state._replace(activating_since=state.now)
         return Decision(state.desired, Mode.ACTIVATING, value, policy.target, "its pods wait for a node"), waiting
     waited = state.now - state.activating_since
     if waited >= policy.activation_timeout and policy.least == 0 and seen.complete:
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**state.failures)
-        failed = replace(
-            state, activating_since=None, paused_until=state.now + pause, failures=min(state.failures + 1, 8)
+        failed = state._replace(
+            activating_since=None, paused_until=state.now + pause, failures=min(state.failures + 1, 8)
         )
         reason = f"no replica was ready {waited:.0f} s after the wake-up; the next try is in {pause:.0f} s"
         return _settle(failed, 0, Mode.PAUSED, value, policy, reason)
@@ -93,7 +93,7 @@ def _at_zero(seen: Observation, policy: Policy, state: State, value: float) -> t
         return Decision(0, Mode.PAUSED, value, policy.target, reason), state
     if seen.idle and policy.least == 0:
         return Decision(0, Mode.IDLE, value, policy.target, "nothing asks for it"), state
-    woken = replace(state, activating_since=state.now, paused_until=None)
+    woken = state._replace(activating_since=state.now, paused_until=None)
     wanted = policy.bounded(max(1, _replicas(value, policy)))
     reason = f"{seen.waiting:g} requests wait for it" if seen.waiting else "it is asked for"
     if seen.idle:
@@ -142,7 +142,7 @@ def _recommended(seen: Observation, policy: Policy, state: State) -> tuple[int, 
     else:
         wanted, mode, value, window = _delayed(policy, state, by_stable), Mode.STABLE, stable, policy.stable_window
     recommended = (*state.recommended, Change(state.now, by_stable))
-    state = replace(state, recommended=recent(state.now, policy, recommended))
+    state = state._replace(recommended=recent(state.now, policy, recommended))
     reason = f"{value:.2f} {policy.unit} over {window:g} s at {policy.target:g} a replica"
     if policy.warm_replicas:
         reason += f" and {policy.warm_replicas} to spare"
@@ -156,9 +156,9 @@ def _replicas(value: float, policy: Policy) -> int:
 def _panic(policy: Policy, state: State, *, over: bool) -> State:
     """Enter panic, refresh it while it lasts, leave it after a stable window without."""
     if over:
-        return replace(state, panic_since=state.now)
+        return state._replace(panic_since=state.now)
     if state.panic_since is not None and state.now - state.panic_since > policy.stable_window:
-        return replace(state, panic_since=None)
+        return state._replace(panic_since=None)
     return state
 
 
@@ -178,4 +178,4 @@ def _settle(
     if desired == state.desired:
         return decision, state
     changes = recent(state.now, policy, (*state.changes, Change(state.now, desired)))
-    return decision, replace(state, desired=desired, changes=changes)
+    return decision, state._replace(desired=desired, changes=changes)

@@ -12,7 +12,7 @@ what it does not drain in time asks for more replicas.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from fairlead.autoscaling.policy import UTILIZATION, Metric, Policy
@@ -134,10 +134,14 @@ def _drain_seconds(policy: Policy, seconds_to_start: float) -> float:
     return max(policy.drain_seconds, min(policy.activation_timeout, NOTICE + STARTS_PER_DRAIN * seconds_to_start))
 
 
-def average(samples: Iterable[Sample], now: float, window: float) -> float:
-    """Mean demand over the last `window` seconds, or over what there is of it.
+def average(samples: Sequence[Sample], now: float, window: float) -> float:
+    """Mean demand over the last `window` seconds, or over what there is of it; the samples are in order.
 
     Ticks are regular, so the plain mean of the samples is the time average.
     """
-    recent = [value for at, value in samples if at > now - window]
-    return sum(recent) / len(recent) if recent else 0.0
+    total, count = 0.0, 0
+    for at, value in reversed(samples):
+        if at <= now - window:
+            break
+        total, count = total + value, count + 1
+    return total / count if count else 0.0

@@ -1,16 +1,18 @@
 """The last hour of one revision's decisions, kept as what was observed, so that it can be played again through `decide`.
 
 Equal ticks in a row, as those of a service at rest, are one run, and a run is packed into some 70 bytes: an hour of a service that changes each second
-takes 250 KB, one of a service at rest next to nothing. Runs are kept in segments. Each begins with the state and the policy of that moment, so that old
-ones can be dropped without a replay, and a new policy or a new beginning is just a new segment.
+takes some 100 KB, one of a service at rest next to nothing. Runs are kept in segments, which are compressed when the next one begins. Each begins with the state
+and the policy of that moment, so that old ones can be dropped without a replay, and a new policy or a new beginning is just a new segment.
 """
 
 from __future__ import annotations
 
+import pickle
 import struct
+import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from fairlead.autoscaling.behavior import Behavior, Change, Rules, SpeedLimit
@@ -37,19 +39,32 @@ class Run(NamedTuple):
     mode: Mode
 
 
-@dataclass
 class Segment:
-    state: State
-    policy: Policy
-    packed: bytearray = field(default_factory=bytearray)
+    """Runs from a moment on. `close` makes them small; they can be read all the same."""
 
-    @property
-    def runs(self) -> list[Run]:
-        return [_unpacked(values) for values in _RUN.iter_unpack(self.packed)]
+    def __init__(self, state: State, policy: Policy) -> None:
+        self.began, self.policy = state.clock, policy
+        self._state = state
+        self._packed = bytearray()
+        self._closed: bytes | None = None
+
+    def add(self, run: Run) -> None:
+        self._packed += _packed(run)
 
     @property
     def full(self) -> bool:
-        return len(self.packed) >= SEGMENT_RUNS * _RUN.size
+        return len(self._packed) >= SEGMENT_RUNS * _RUN.size
+
+    def close(self) -> None:
+        self._closed = zlib.compress(pickle.dumps((self._state, self._packed)), 1)
+        del self._state, self._packed
+
+    def read(self) -> tuple[State, list[Run]]:
+        if self._closed is not None:
+            state, packed = pickle.loads(zlib.decompress(self._closed))  # noqa: S301 - this process's own
+        else:
+            state, packed = self._state, self._packed
+        return state, [_unpacked(values) for values in _RUN.iter_unpack(packed)]
 
 
 class Step(NamedTuple):
@@ -81,6 +96,8 @@ class History:
         begins = not self.segments or before is not self._after or policy != self.segments[-1].policy
         if begins or self.segments[-1].full:
             self._close_run()
+            if self.segments:
+                self.segments[-1].close()
             self.segments.append(Segment(before, policy))
             self._drop(clock)
         self._after = after
@@ -93,24 +110,22 @@ class History:
 
     def document(self) -> list[dict[str, Any]]:
         """As JSON has it; `parsed` reads it."""
-        latest = [] if self._run is None else [self._run]
-        return [
-            {
-                "policy": asdict(segment.policy),
-                "state": asdict(segment.state),
-                "runs": [*segment.runs, *(latest if segment is self.segments[-1] else ())],
-            }
-            for segment in self.segments
-        ]
+        found = []
+        for segment in self.segments:
+            state, runs = segment.read()
+            if segment is self.segments[-1] and self._run is not None:
+                runs.append(self._run)
+            found.append({"policy": asdict(segment.policy), "state": state._asdict(), "runs": runs})
+        return found
 
     def _close_run(self) -> None:
         if self._run is not None:
-            self.segments[-1].packed += _packed(self._run)
+            self.segments[-1].add(self._run)
             self._run = None
 
     def _drop(self, clock: float) -> None:
         """A segment goes when the one after it begins before the hour."""
-        while len(self.segments) > 1 and self.segments[1].state.clock <= clock - KEPT:
+        while len(self.segments) > 1 and self.segments[1].began <= clock - KEPT:
             self.segments.popleft()
 
 

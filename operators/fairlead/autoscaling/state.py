@@ -6,7 +6,7 @@ process that was stopped for an hour, therefore adds nothing; windows and delays
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from fairlead.autoscaling.behavior import Change
 from fairlead.autoscaling.demand import Known, Observation, Sample, demand, let_go, service_time
@@ -16,8 +16,7 @@ LONGEST_TICK = 10.0
 """Seconds that one observation may stand for. Ticks are 1 or 2 s apart; a longer gap was not observed."""
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """`changes` and `recommended`: desired replicas over time, oldest first. Durations are seconds."""
 
     desired: int
@@ -53,12 +52,12 @@ def initial_state(clock: float, replicas: int) -> State:
     So a restart never scales down before a stable window has been seen.
     """
     started = State(replicas, clock, clock, last_active=clock, changes=(Change(clock, replicas),))
-    return replace(started, panic_since=clock) if replicas > 1 else started
+    return started._replace(panic_since=clock) if replicas > 1 else started
 
 
 def with_sign_of_life(state: State) -> State:
     """Its owner has cared for it: the delay to zero begins anew, and so do wake-ups that had failed."""
-    return replace(state, last_active=state.now, paused_until=None, failures=0)
+    return state._replace(last_active=state.now, paused_until=None, failures=0)
 
 
 def observed(clock: float, seen: Observation, policy: Policy, state: State) -> State:
@@ -67,18 +66,20 @@ def observed(clock: float, seen: Observation, policy: Policy, state: State) -> S
     now = state.now + passed
     backlog = let_go(state.backlog, state.waiting, seen, passed)
     queued = seen.waiting > 0 or state.waiting > 0
-    state = replace(state, clock=clock, now=now, waiting=seen.waiting)
     state = _served(now, seen, _starts(now, seen, state))
-    if _none_done_for(state) > policy.panic_window:
+    none_done_for = 0.0 if state.none_done_since is None else now - state.none_done_since
+    if none_done_for > policy.panic_window:
         backlog = 0.0  # these are no short requests that gathered: they are what replicas carry
-    state = replace(state, backlog=backlog)
-    value = demand(seen, policy, Known(backlog, queued, _seconds_per_request(state), _start_up(state)))
+    known = Known(backlog, queued, _seconds_per_request(state, none_done_for), _start_up(now, state))
+    value = demand(seen, policy, known)
     if not seen.complete and state.samples:
         value = max(value, state.samples[-1].value)  # who is silent may still ask for what it asked for
-    kept = tuple(sample for sample in state.samples if sample.at > now - policy.stable_window)
-    return replace(
-        state,
-        samples=(*kept, Sample(now, value)),
+    return state._replace(
+        clock=clock,
+        now=now,
+        waiting=seen.waiting,
+        backlog=backlog,
+        samples=(*_since(state.samples, now - policy.stable_window), Sample(now, value)),
         last_active=state.last_active if seen.idle and seen.complete else now,
     )
 
@@ -92,38 +93,42 @@ def recent(now: float, policy: Policy, changes: tuple[Change, ...]) -> tuple[Cha
     return changes[max(0, cut - 1) :]
 
 
+def _since(samples: tuple[Sample, ...], moment: float) -> tuple[Sample, ...]:
+    """Those after the moment; they are in order, and with each tick one goes."""
+    gone = 0
+    while gone < len(samples) and samples[gone].at <= moment:
+        gone += 1
+    return samples[gone:]
+
+
 def _served(now: float, seen: Observation, state: State) -> State:
     """Learns how long a request takes."""
-    known = service_time(state.seconds_per_request, seen)
     if not seen.ready:
-        return replace(state, seconds_per_request=known, none_done_since=None)
+        return state if state.none_done_since is None else state._replace(none_done_since=None)
+    known = service_time(state.seconds_per_request, seen)
     done = seen.completions > 0 or seen.running == 0 or state.none_done_since is None
-    return replace(state, seconds_per_request=known, none_done_since=now if done else state.none_done_since)
+    return state._replace(seconds_per_request=known, none_done_since=now if done else state.none_done_since)
 
 
-def _none_done_for(state: State) -> float:
-    return 0.0 if state.none_done_since is None else state.now - state.none_done_since
-
-
-def _seconds_per_request(state: State) -> float | None:
+def _seconds_per_request(state: State, none_done_for: float) -> float | None:
     """What is known, and at least as long as nothing has been completed; None before the first replica is ready."""
     if state.none_done_since is None:
         return state.seconds_per_request
-    return max(state.seconds_per_request or 0.0, _none_done_for(state))
+    return max(state.seconds_per_request or 0.0, none_done_for)
 
 
 def _starts(now: float, seen: Observation, state: State) -> State:
     """Learns how long a start takes: from the first replica on its way to none on its way any more."""
     if seen.starting and not seen.scheduling:
-        return replace(state, starting_since=now) if state.starting_since is None else state
+        return state._replace(starting_since=now) if state.starting_since is None else state
     if state.starting_since is None:
         return state
     if seen.scheduling or not seen.ready:
-        return replace(state, starting_since=None)
-    return replace(state, starting_since=None, seconds_to_start=now - state.starting_since)
+        return state._replace(starting_since=None)
+    return state._replace(starting_since=None, seconds_to_start=now - state.starting_since)
 
 
-def _start_up(state: State) -> float:
+def _start_up(now: float, state: State) -> float:
     """Seconds that a start takes, as far as is known: one that is under way takes at least as long as it has."""
-    under_way = 0.0 if state.starting_since is None else state.now - state.starting_since
+    under_way = 0.0 if state.starting_since is None else now - state.starting_since
     return max(state.seconds_to_start, under_way)

@@ -9,9 +9,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from fairlead.api import names
 from fairlead.api.base import Open
@@ -38,8 +37,7 @@ class EventSink(Protocol):
     def emit(self, obj: Mapping[str, Any], type: Literal["Normal", "Warning"], reason: str, message: str) -> None: ...
 
 
-@dataclass(frozen=True)
-class Known:
+class Known(NamedTuple):
     """What is remembered of one workload between ticks."""
 
     uid: str
@@ -153,13 +151,13 @@ class Autoscaler:
                 except KubeError as error:
                     log.warning("%s is not scaled from %d to %d: %s", key, before, decision.desired, error)
                     return
-                known = replace(known, written=version)
+                known = known._replace(written=version)
                 log.info("%s: %d -> %d replicas: %s", key, before, decision.desired, decision.reason)
                 event = _event(key.name, before, decision)
                 self._events.emit(target.owner, *event)
                 SCALINGS.labels(key.namespace, event[1]).inc()
             known.history.record(clock, seen, target.policy, known.state, decision, state)
-            self.known[key] = replace(known, state=state, seen=seen, decision=decision)
+            self.known[key] = known._replace(state=state, seen=seen, decision=decision)
             self._tell(key, target, decision, scaled=decision.desired != before)
 
     def _recall(self, key: Key, deployment: Object, target: Scaled) -> Known:
@@ -169,10 +167,10 @@ class Autoscaler:
         if known is None or known.uid != uid:
             return Known(uid, initial_state(self._clock(), replicas), target.policy, History())
         if replicas != known.state.desired and _version(deployment) >= known.written:
-            return replace(known, state=initial_state(self._clock(), replicas), policy=target.policy)
+            return known._replace(state=initial_state(self._clock(), replicas), policy=target.policy)
         if known.policy != target.policy:
             # Its owner has just cared for it, or it has just come up for the first time: a sign of life.
-            return replace(known, state=with_sign_of_life(known.state), policy=target.policy)
+            return known._replace(state=with_sign_of_life(known.state), policy=target.policy)
         return known
 
     def _tell(self, key: Key, target: Scaled, decision: Decision, *, scaled: bool) -> None:
