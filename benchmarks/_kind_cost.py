@@ -124,8 +124,11 @@ async def _create(kind: Kind, namespace: str, services: int, annotations: dict[s
 
         async def create(number: int) -> None:
             metadata = {"name": f"service-{number:04}", "namespace": namespace, "annotations": annotations}
+            manifest = {"apiVersion": INFERENCE_SERVICES.api_version, "kind": INFERENCE_SERVICES.kind}
             async with slots:
-                await client.create(INFERENCE_SERVICES, {"metadata": metadata, "spec": {"predictor": predictor}})
+                await client.create(
+                    INFERENCE_SERVICES, {**manifest, "metadata": metadata, "spec": {"predictor": predictor}}
+                )
 
         await asyncio.gather(*map(create, range(services)))
 
@@ -145,7 +148,7 @@ async def _reconciled(kind: Kind, namespace: str, services: int, began: float) -
             ]
             if len(done) >= services or time.monotonic() - began > PATIENCE:
                 return services - len(done)
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(3.0)
 
 
 def _names(objects: Iterable[Object]) -> set[str]:

@@ -112,7 +112,7 @@ def run_api_server(directory: Path, *extra: str) -> Iterator[ApiServer]:
         )  # fmt: skip
         api = _start(
             stack, directory, "kube-apiserver", f"--etcd-servers={etcd_url}", f"--secure-port={port}",
-            "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--service-cluster-ip-range=10.0.0.0/24",
+            "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--service-cluster-ip-range=10.0.0.0/16",
             f"--cert-dir={directory / 'certificates'}", f"--token-auth-file={directory / 'tokens.csv'}", "--authorization-mode=RBAC",
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={directory / 'sa.key'}", f"--service-account-signing-key-file={directory / 'sa.key'}",

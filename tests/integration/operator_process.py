@@ -53,8 +53,10 @@ class OperatorProcess:
 
 
 @contextlib.contextmanager
-def operator_process(kubeconfig: str, directory: Path, objects: list[dict[str, Any]]) -> Iterator[OperatorProcess]:
-    """Runs for the length of the block, with the arguments that `objects`, the rendered chart, give it."""
+def operator_process(
+    kubeconfig: str, directory: Path, objects: list[dict[str, Any]], *flags: str
+) -> Iterator[OperatorProcess]:
+    """Runs for the length of the block, with the arguments that `objects`, the rendered chart, give it, and then `flags`."""
     deployment = next(o for o in objects if o["kind"] == "Deployment" and o["metadata"]["name"] == "fairlead-operator")
     container = deployment["spec"]["template"]["spec"]["containers"][0]
     port = free_port()
@@ -63,7 +65,7 @@ def operator_process(kubeconfig: str, directory: Path, objects: list[dict[str, A
     log = directory / "operator.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, *container["command"][1:], *container["args"], *here],
+            [sys.executable, *container["command"][1:], *container["args"], *here, *flags],
             stdout=output,
             stderr=output,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},

@@ -150,11 +150,20 @@ async def _all_that_an_operator_does(client: Client, namespace: str, operator: O
         return any(event.get("count", 1) > 1 for event in (await client.list(EVENTS, namespace)).items)
 
     await eventually(counted, 30)
+    # A Ray of two pods has a token.
+    await _apply(client, namespace, "v0", name="large", format="python", workerSpec={"pipelineParallelSize": 2})
+
+    async def token() -> bool:
+        return "large-ray" in {secret["metadata"]["name"] for secret in (await client.list(SECRETS, namespace)).items}
+
+    await eventually(token, 30)
 
 
-async def _apply(client: Client, namespace: str, version: str, **predictor: Any) -> None:
-    model = {"modelFormat": {"name": "sklearn"}, "storageUri": f"s3://models/{version}"}
-    isvc = {"metadata": {"name": "iris", "namespace": namespace}, "spec": {"predictor": {"model": model, **predictor}}}
+async def _apply(
+    client: Client, namespace: str, version: str, *, name: str = "iris", format: str = "sklearn", **predictor: Any
+) -> None:
+    model = {"modelFormat": {"name": format}, "storageUri": f"s3://models/{version}"}
+    isvc = {"metadata": {"name": name, "namespace": namespace}, "spec": {"predictor": {"model": model, **predictor}}}
     await client.apply(INFERENCE_SERVICES, isvc, field_manager="user")
 
 
