@@ -123,15 +123,17 @@ class Cluster:
     def save_state(self, namespace: str, test: str) -> None:
         """Objects, events and logs of a failed test, for whoever reads the failure."""
         folder = ARTIFACTS / test
-        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)  # an earlier failure's
+        folder.mkdir(parents=True)
         kinds = "isvc,deployments,replicasets,pods,services,endpointslices,controllerrevisions,events"
         for name, arguments in {
             "objects.yaml": ("get", kinds, "--namespace", namespace, "-o", "yaml"),
-            "events.txt": ("get", "events", "--namespace", namespace),
+            "events.txt": ("get", "events", "--namespace", namespace, "--sort-by=.lastTimestamp"),
+            "services.txt": ("describe", "isvc", "--namespace", namespace),
         }.items():
             try:
                 (folder / name).write_text(self.kubectl(*arguments))
-            except KubectlError as error:
+            except (KubectlError, subprocess.TimeoutExpired) as error:
                 (folder / name).write_text(str(error))
 
 

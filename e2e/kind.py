@@ -15,13 +15,18 @@ from typing import Any, Self
 
 from e2e.cluster import ARTIFACTS, SAMPLES, Cluster, KubectlError, Part, free_port, mirrors
 
-NAME = os.environ.get("FAIRLEAD_E2E_CLUSTER", "fairlead-e2e")
+NAME = "-".join(
+    filter(None, (os.environ.get("FAIRLEAD_E2E_CLUSTER", "fairlead-e2e"), os.environ.get("PYTEST_XDIST_WORKER")))
+)
+"""Workers of pytest-xdist are sessions of their own, and some scenarios break a cluster for all: each has one."""
 TAG = os.environ.get("FAIRLEAD_E2E_TAG", "0.1.0")
 NODE_IMAGE = os.environ.get("FAIRLEAD_KIND_NODE", "kindest/node:v1.34.10")
 SYSTEM = "fairlead-system"
 MODELS = "e2e-models"
 RUNTIME_IMAGE = f"fairlead/runtime-core:{TAG}"
-IMAGES = (f"fairlead/operator:{TAG}", f"fairlead/haproxy:{TAG}", RUNTIME_IMAGE)
+CUSTOM_IMAGE = "python:3.11-slim"
+"""Of containers that are no model servers of ours; their own images are built on it, so that loading it too costs little."""
+IMAGES = (f"fairlead/operator:{TAG}", f"fairlead/haproxy:{TAG}", RUNTIME_IMAGE, CUSTOM_IMAGE)
 RAY_IMAGE = f"fairlead/runtime-ray:{TAG}"
 """Loaded where it has been built; without it, the scenarios that need it are skipped."""
 CHART = Path(__file__).parent.parent / "charts" / "fairlead"
@@ -179,11 +184,13 @@ class KindCluster(Cluster):
         for pod in self.kubectl("get", "pods", "-n", namespace, "-o", "name").split():
             targets[pod.replace("/", "-")] = (namespace, pod)
         for name, (where, target) in targets.items():
-            try:
-                text = self.kubectl("logs", "-n", where, target, "--all-containers", "--tail=2000")
-            except KubectlError as error:  # the pod may be gone by now
-                text = str(error)
-            (ARTIFACTS / test / f"{name}.log").write_text(text)
+            for suffix, flags in (("", ()), ("-previous", ("--previous",))):
+                try:
+                    text = self.kubectl("logs", "-n", where, target, "--all-containers", "--tail=2000", *flags)
+                except (KubectlError, subprocess.TimeoutExpired) as error:  # the pod may be gone by now, or has never restarted
+                    text = "" if flags else str(error)
+                if text:
+                    (ARTIFACTS / test / f"{name}{suffix}.log").write_text(text)
 
 
 def _run(*command: str, timeout: float = 120) -> str:
