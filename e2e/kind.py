@@ -187,7 +187,7 @@ class KindCluster(Cluster):
             for suffix, flags in (("", ()), ("-previous", ("--previous",))):
                 try:
                     text = self.kubectl("logs", "-n", where, target, "--all-containers", "--tail=2000", *flags)
-                except (KubectlError, subprocess.TimeoutExpired) as error:  # the pod may be gone by now, or has never restarted
+                except (KubectlError, subprocess.TimeoutExpired) as error:  # gone by now, or never restarted
                     text = "" if flags else str(error)
                 if text:
                     (ARTIFACTS / test / f"{name}{suffix}.log").write_text(text)
