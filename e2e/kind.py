@@ -47,6 +47,8 @@ class KindCluster(Cluster):
         else:
             self._create()
             taken_up = False
+        if not _run("docker", "images", "--quiet", CUSTOM_IMAGE).strip():
+            _run("docker", "pull", CUSTOM_IMAGE, timeout=300)
         images = [*IMAGES, *([RAY_IMAGE] if self.has_ray() else [])]
         _run("kind", "load", "docker-image", "--name", NAME, "--nodes", ",".join(self.workers), *images, timeout=600)
         self._serve_models()
