@@ -108,7 +108,9 @@ def test_the_chart_carries_the_generated_crds() -> None:
 
 
 @pytest.mark.parametrize(("annotations", "verbs"), [("true", [["create"], ["get"]]), ("false", [["create"]])])
-def test_no_role_has_a_wildcard_and_secrets_are_made_and_at_most_got_by_name(annotations: str, verbs: list[list[str]]) -> None:
+def test_no_role_has_a_wildcard_and_secrets_are_made_and_at_most_got_by_name(
+    annotations: str, verbs: list[list[str]]
+) -> None:
     roles = [
         o for o in render(FAIRLEAD, f"storage.secretAnnotations={annotations}") if o["kind"] in ("Role", "ClusterRole")
     ]
@@ -139,6 +141,37 @@ def test_every_container_is_unprivileged_with_a_read_only_root_file_system() -> 
             security = container["securityContext"]
             assert security["readOnlyRootFilesystem"]
             assert security["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_the_container_that_takes_requests_holds_no_credentials() -> None:
+    pod = find(render(FAIRLEAD), "Deployment", "fairlead-gateway")["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    containers = [*pod["initContainers"], *pod["containers"]]
+    assert [c["name"] for c in containers if "token" in {m["name"] for m in c["volumeMounts"]}] == ["agent"]
+
+
+def test_nothing_is_restarted_or_turned_off_because_a_busy_node_answers_late() -> None:
+    pods = [o["spec"]["template"]["spec"] for o in render(FAIRLEAD) if o["kind"] == "Deployment"]
+    containers = [c for pod in pods for c in [*pod.get("initContainers", []), *pod["containers"]]]
+    probes = [c[kind] for c in containers for kind in ("livenessProbe", "readinessProbe") if kind in c]
+    assert len(probes) == 5
+    assert all(probe["timeoutSeconds"] >= 5 for probe in probes)
+
+
+def test_a_gateway_that_goes_has_time_to_hand_over_and_to_finish() -> None:
+    objects = render(FAIRLEAD, "gateway.drainSeconds=20", "gateway.finishSeconds=300")
+    pod = find(objects, "Deployment", "fairlead-gateway")["spec"]["template"]["spec"]
+    (haproxy,) = pod["containers"]
+    assert haproxy["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "20"]
+    assert pod["terminationGracePeriodSeconds"] == 320
+
+
+@pytest.mark.parametrize("part", ["operator", "gateway"])
+def test_a_drain_takes_one_pod_of_a_part_at_a_time(part: str) -> None:
+    budget = find(render(FAIRLEAD), "PodDisruptionBudget", f"fairlead-{part}")["spec"]
+    pods = find(render(FAIRLEAD), "Deployment", f"fairlead-{part}")["spec"]["template"]
+    assert budget["maxUnavailable"] == 1
+    assert budget["selector"]["matchLabels"].items() <= pods["metadata"]["labels"].items()
 
 
 def test_the_control_planes_requests_are_small() -> None:
