@@ -34,7 +34,7 @@ class Scorer(Model):
 """
 
 
-@pytest.mark.timeout(600, func_only=True)
+@pytest.mark.timeout(1000, func_only=True)
 def test_a_packaged_class_becomes_ready_and_answers_over_http_and_grpc(
     cluster: Cluster, namespace: str, tmp_path: Path
 ) -> None:
@@ -44,7 +44,7 @@ def test_a_packaged_class_becomes_ready_and_answers_over_http_and_grpc(
     (tmp_path / "requirements.txt").write_text("humanize>=4\n")
     command = [sys.executable, "-m", "fairlead.cli", "package", str(tmp_path), "--name=scorer", f"--kind={NAME}"]
     done = subprocess.run(
-        [*command, f"--base={RUNTIME_IMAGE}"], capture_output=True, text=True, timeout=500, check=False
+        [*command, f"--base={RUNTIME_IMAGE}"], capture_output=True, text=True, timeout=800, check=False
     )
     assert done.returncode == 0, done.stderr
     cluster.kubectl("apply", "--namespace", namespace, "-f", "-", stdin=done.stdout)
