@@ -45,6 +45,10 @@ def test_inputs_may_be_columns():
     assert decode({"inputs": [[1, 2]]}, X)["x"].tolist() == [[1, 2]]
 
 
+def test_inputs_may_be_rows_that_are_objects():
+    assert decode({"inputs": [{"a": [5.1], "b": [3.5]}, {"a": [6.0], "b": [2.2]}]}, X)["a"].tolist() == [[5.1], [6.0]]
+
+
 def test_binary_values_are_base64():
     assert decode({"instances": [{"b64": "AAE="}]}, TEXT)["text"].tolist() == [b"\x00\x01"]
 

@@ -42,7 +42,8 @@ class LightgbmModel(Model):
         except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as error:
             raise LoadError(f"{self.path.name} cannot be loaded by LightGBM: {error}") from error
         features = self._booster.num_feature()
-        self.inputs = (TensorSpec("input-0", "FP64", (-1, features), any_name=True),)
+        columns = tuple(self._booster.feature_name())
+        self.inputs = (TensorSpec("input-0", "FP64", (-1, features), any_name=True, columns=columns),)
         probe = self._predict(np.zeros((2, features)))
         self.outputs = (TensorSpec("output-0", "FP64", (-1, *probe.shape[1:])),)
 

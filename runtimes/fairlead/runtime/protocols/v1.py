@@ -57,8 +57,8 @@ def _columns_of_rows(instances: list[Any], inputs: Sequence[TensorSpec]) -> dict
 def _columns_of_inputs(value: Any, inputs: Sequence[TensorSpec]) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
-    if isinstance(value, list):
-        return {_only_name(inputs): value}
+    if isinstance(value, list):  # rows, then, as KServe's servers of trees take them
+        return _columns_of_rows(value, inputs)
     raise InvalidRequest('"inputs" must be a list, or an object with a list for each input')
 
 
