@@ -60,7 +60,7 @@ from fairlead.kube.conditions import get_condition, is_true
 from fairlead.kube.objects import Key, Object, key_of, utcnow
 from fairlead.kube.resources import DEPLOYMENTS, INFERENCE_SERVICES
 
-ASK_AGAIN = Backoff(base=0.05, cap=5.0)
+ASK_AGAIN = Backoff(base=0.02, cap=5.0)
 """While the gateways do not yet do what the status says."""
 
 
