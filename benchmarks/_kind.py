@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,6 @@ class Usage:
 
 
 def _seconds(timestamp: str) -> float:
-    from datetime import datetime
-
     return datetime.fromisoformat(timestamp).timestamp()
 
 
@@ -58,6 +57,8 @@ class Kind:
     tag: str
     kubeconfig: str
     ports: dict[int, int] = field(default_factory=dict)
+    kept: bool = False
+    """Whether it was there before."""
 
     @property
     def node(self) -> str:
@@ -85,7 +86,13 @@ class Kind:
         flags = [f"--set={setting}" for setting in settings]
         where = ("--kubeconfig", self.kubeconfig, "--namespace", SYSTEM, "--create-namespace")
         run("helm", "upgrade", "--install", "fairlead", str(CHART), *where, *flags, "--wait", "--timeout", "180s")
-        return time.monotonic() - started
+        seconds = time.monotonic() - started
+        if self.kept:  # the images' tag is the same as before, their contents may not be
+            for deployment in ("fairlead-operator", "fairlead-gateway"):
+                self.kubectl("rollout", "restart", "-n", SYSTEM, f"deployment/{deployment}")
+                self.kubectl("rollout", "status", "-n", SYSTEM, f"deployment/{deployment}", "--timeout=120s")
+                self.await_pods(SYSTEM, f"app.kubernetes.io/name={deployment}", 1)
+        return seconds
 
     def scale(self, deployment: str, replicas: int, namespace: str = SYSTEM) -> None:
         self.kubectl("scale", "-n", namespace, f"deployment/{deployment}", f"--replicas={replicas}")
@@ -148,7 +155,8 @@ def cluster(name: str, tag: str, *, keep: bool) -> Iterator[Kind]:
     with tempfile.TemporaryDirectory(prefix="fairlead-kind-") as directory:
         kind = Kind(name, tag, str(Path(directory, "kubeconfig")))
         try:
-            if keep and name in run("kind", "get", "clusters").split():
+            kind.kept = keep and name in run("kind", "get", "clusters").split()
+            if kind.kept:
                 Path(kind.kubeconfig).write_text(run("kind", "get", "kubeconfig", "--name", name))
             else:
                 _create(kind, Path(directory))

@@ -21,7 +21,7 @@ SETTLE = 20.0
 """Seconds until what starting has cost is over, and the kubelet has looked again."""
 WATCHED = 60.0
 """Seconds over which CPU is averaged: requests' worth, not the moment's."""
-PATIENCE = 240.0
+PATIENCE = 400.0
 AT_ONCE = 32
 
 
