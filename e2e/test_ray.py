@@ -49,7 +49,7 @@ def image(cluster: Cluster) -> None:
         pytest.skip(f"{RAY_IMAGE} is not built: make images")
 
 
-@pytest.mark.timeout(480)
+@pytest.mark.timeout(480, func_only=True)
 def test_a_lost_replica_in_a_pod_is_replaced_without_a_failed_request(cluster: Cluster, namespace: str) -> None:
     cluster.apply(namespace, rule("--workers=2"))
     cluster.wait_ready(namespace, "rule", START_SECONDS)
@@ -64,7 +64,7 @@ def test_a_lost_replica_in_a_pod_is_replaced_without_a_failed_request(cluster: C
     assert sum(load.answers.values.values()) > 100
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(900, func_only=True)
 def test_a_model_over_two_pods_outlives_each_of_them_without_a_failed_request(cluster: Cluster, namespace: str) -> None:
     if isinstance(cluster, LocalCluster):
         pytest.skip("the embedded cluster is one machine: pods find no others by name")

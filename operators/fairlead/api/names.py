@@ -43,6 +43,12 @@ OPERATOR = "fairlead-operator"
 PREDICTOR_CONTAINER = "kserve-container"
 TRANSFORMER_CONTAINER = "transformer-container"
 WORKER_CONTAINER = "worker-container"
+RAY_NODE_COUNT_ENV = "RAY_NODE_COUNT"
+"""KServe's: of how many pods the predictor is made."""
+HEAD_SERVICE_ENV = "HEAD_SVC"
+"""KServe's: the Service that leads workers to their head; the head has none."""
+RAY_TOKEN_ENV = "RAY_AUTH_TOKEN"  # noqa: S105 - the name, not the token
+"""Ray's."""
 STORAGE_INITIALIZER_CONTAINER = "storage-initializer"
 MODEL_DIR = "/mnt/models"
 RELATIVE_URIS = ("./", "../")

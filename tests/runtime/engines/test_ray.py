@@ -31,7 +31,8 @@ def test_ray_runs_only_what_serving_needs_and_all_of_it_ends_with_any_of_it(tmp_
         kinds = Counter(kind(pid) for pid in children)
         replica, controller = kinds.pop("ray::ServeReplica:fairlead:digits"), kinds.pop("ray::ServeController")
         assert (replica, controller, kinds) == (1, 1, {"agent": 2, "gcs_server": 1, "raylet": 1})
-        wait_until(lambda: "1 replicas" in pod.log.read_text())  # the replica answers a little before Ray says that it runs
+        # The replica answers a little before Ray says that it runs.
+        wait_until(lambda: "1 replicas" in pod.log.read_text())
         os.kill(next(pid for pid in children if kind(pid) == "gcs_server"), signal.SIGKILL)
         assert pod.process.wait(30) == 1
     finally:

@@ -128,7 +128,7 @@ HEAD, WORKER = "127.0.0.2", "127.0.0.3"
 def test_a_worker_joins_serves_without_its_head_and_joins_the_next_one(tmp_path):
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind((HEAD, group.GCS_PORT))  # or this machine has a head already, and the test says so
+        taken.bind((HEAD, group.RAY_PORT))  # or this machine has a head already, and the test says so
     port = free_port()
     pods = {}
 

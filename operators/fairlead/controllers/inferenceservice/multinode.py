@@ -58,7 +58,11 @@ def group(source: PodSource, head: Open) -> Open | None:
     spec = _worker_pod(source, asked, head["spec"])
     gpus = _gpus(spec["containers"][0])
     size = pods(pipeline * tensor, gpus)
-    env = {"PIPELINE_PARALLEL_SIZE": str(pipeline), "TENSOR_PARALLEL_SIZE": str(tensor), "RAY_NODE_COUNT": str(size)}
+    env = {
+        "PIPELINE_PARALLEL_SIZE": str(pipeline),
+        "TENSOR_PARALLEL_SIZE": str(tensor),
+        names.RAY_NODE_COUNT_ENV: str(size),
+    }
     metadata = {field: {**head["metadata"][field]} for field in ("labels", "annotations")}
     return {"template": {"metadata": metadata, "spec": spec}, "size": size, "env": env, "serving": is_ours(source)}
 
@@ -89,7 +93,7 @@ def worker_deployment(workload: Workload, stored: Open) -> Object:
     labels = {names.LABEL_WORKLOAD: workload.name, names.LABEL_ROLE: WORKER}
     template = stored["template"]
     identity = {**workload.labels, **labels, names.LABEL_REVISION: workload.revision.name}
-    env = {**stored["env"], "HEAD_SVC": head_name(workload), "ISVC_NAME": workload.isvc.metadata.name}
+    env = {**stored["env"], names.HEAD_SERVICE_ENV: head_name(workload), "ISVC_NAME": workload.isvc.metadata.name}
     metadata = workload.metadata(identity, {})
     return {
         "metadata": {**metadata, "name": worker_name(workload.name)},
@@ -172,7 +176,7 @@ def _with_env(spec: Open, workload: Workload, env: Mapping[str, str]) -> Open:
         *({"name": name, "value": value} for name, value in env.items()),
         {"name": "REQUEST_GPU_COUNT", "value": str(_gpus(main) or 1)},
         {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
-        {"name": "RAY_AUTH_TOKEN", "valueFrom": {"secretKeyRef": secret}},
+        {"name": names.RAY_TOKEN_ENV, "valueFrom": {"secretKeyRef": secret}},
     ]
     return {**spec, "containers": [merged({"env": told}, main), *others]}
 

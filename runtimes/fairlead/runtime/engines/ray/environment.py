@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import MutableMapping
 
+from fairlead.api.names import RAY_TOKEN_ENV
+
 DEFAULTS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # The container's log is stderr: nobody looks into files under /tmp, and nothing has to collect them.
@@ -33,7 +35,7 @@ IN_GROUP = {
     # A worker without a head serves on; `group` decides when it leaves.
     "RAY_gcs_rpc_server_reconnect_timeout_s": "86400",
 }
-TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+TOKENS = (RAY_TOKEN_ENV, "RAY_AUTH_TOKEN_PATH")
 
 
 def prepare(environment: MutableMapping[str, str], *, in_group: bool = False) -> None:
@@ -41,4 +43,4 @@ def prepare(environment: MutableMapping[str, str], *, in_group: bool = False) ->
         environment.setdefault(name, value)
     if not any(environment.get(name) for name in TOKENS):
         # A token of our own needs no home directory to be written to.
-        environment["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        environment[RAY_TOKEN_ENV] = secrets.token_hex(32)

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fairlead.api.names import HEAD_SERVICE_ENV, RAY_NODE_COUNT_ENV, RAY_PORT, RAY_TOKEN_ENV
 from fairlead.runtime.engines.ray import environment as ray_environment
 from fairlead.runtime.engines.ray import node
 from fairlead.runtime.errors import LoadError
@@ -28,8 +29,6 @@ from fairlead.runtime.settings import Settings
 
 log = logging.getLogger(__name__)
 
-GCS_PORT = 6379
-"""The head's port that workers join at."""
 LOOK_SECONDS = 1.0
 """Between a worker's looks at its raylet and the head."""
 _IN_FLIGHT = re.compile(rb"^fairlead_requests_in_flight(?:\{.*\})? ([0-9.e+]+)$", re.MULTILINE)
@@ -47,19 +46,19 @@ class Group:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Group | None:
         """None: this pod is on its own. Raises LoadError if the group has no token, or no size."""
-        text = environment.get("RAY_NODE_COUNT", "1")
-        head = environment.get("HEAD_SVC") or None
+        text = environment.get(RAY_NODE_COUNT_ENV, "1")
+        head = environment.get(HEAD_SERVICE_ENV) or None
         if not text.isdecimal():
-            raise LoadError(f"RAY_NODE_COUNT={text!r} is no number of pods")
+            raise LoadError(f"{RAY_NODE_COUNT_ENV}={text!r} is no number of pods")
         if int(text) <= 1:
             return None
         if not any(environment.get(name) for name in ray_environment.TOKENS):
-            raise LoadError("pods that make one Ray need the same RAY_AUTH_TOKEN, from a Secret")
+            raise LoadError(f"pods that make one Ray need the same {RAY_TOKEN_ENV}, from a Secret")
         return cls(int(text), head, environment.get("POD_IP") or None)
 
     def node_parameters(self) -> dict[str, Any]:
         own = {} if self.address is None else {"node_ip_address": self.address}
-        return own if self.head else {"gcs_server_port": GCS_PORT, **own}
+        return own if self.head else {"gcs_server_port": RAY_PORT, **own}
 
 
 def run_worker(settings: Settings, group: Group) -> None:
@@ -91,7 +90,7 @@ def run_worker(settings: Settings, group: Group) -> None:
 def joined_node(address: str, group: Group) -> Any:
     """A node of the Ray whose head is there; None if that does not take it yet."""
     try:
-        return node.start_node(gcs_address=f"{address}:{GCS_PORT}", num_cpus=1, **group.node_parameters())
+        return node.start_node(gcs_address=f"{address}:{RAY_PORT}", num_cpus=1, **group.node_parameters())
     except Exception as error:  # Ray raises plain Exceptions for all that may be the matter
         log.warning("cannot join %s yet: %s", address, error)
         return None
@@ -100,8 +99,8 @@ def joined_node(address: str, group: Group) -> Any:
 def head_to_join(addresses: list[str], current: str | None, http_port: int) -> str | None:
     """The head that this pod should be with. One that has gone silent is left only for one that serves already."""
     if current is None:
-        return next((address for address in addresses if answers(address, GCS_PORT)), None)
-    if answers(current, GCS_PORT):
+        return next((address for address in addresses if answers(address, RAY_PORT)), None)
+    if answers(current, RAY_PORT):
         return current
     others = [address for address in addresses if address != current]
     return next((address for address in others if is_ready(address, http_port)), current)
