@@ -40,7 +40,7 @@ class Scaler(Protocol):
 
 
 class Fairlead:
-    tick = 2.0
+    tick = 1.0
 
     def __init__(self, target: float, minimum: int, maximum: int) -> None:
         self.policy = Policy(target=target, min_replicas=minimum, max_replicas=maximum)
@@ -196,6 +196,7 @@ TRACES = (
     Trace("diurnal", 3600, lambda t: 100 * (1 - math.cos(t / 3600 * 2 * math.pi))),
     Trace("flapping", 1800, lambda t: 100.0 if int(t // 45) % 2 else 0.0),
     Trace("slow start", 1800, lambda t: 500.0 if 60 <= t < 61 else (20.0 if t > 600 else 0.0), service=0.01, start=10),
+    Trace("queue at start", 900, lambda t: 200.0 if t > 60 else 0.0, start=10),
     Trace("slow model", 1800, lambda t: 2.0 if t > 60 else 0.0, service=4.0, capacity=1, start=60),
     Trace("public shape", 3600, _azure_like, start=8),
 )
@@ -320,7 +321,8 @@ def main() -> None:
             )
         ours = outcomes["fairlead"]
         figures.add(f"{trace.name}: lost", ours.lost, "requests", goal=0, met=ours.lost < 1)
-        figures.add(f"{trace.name}: peak over need", ours.peak - trace.need, "replicas")
+        goal = 1 if trace.name == "queue at start" else None
+        figures.add(f"{trace.name}: peak over need", ours.peak - trace.need, "replicas", goal=goal)
         figures.add(
             f"{trace.name}: replica-seconds against Knative",
             ours.replica_seconds / outcomes["knative"].replica_seconds,

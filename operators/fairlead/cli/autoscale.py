@@ -100,7 +100,7 @@ async def history(client: Client, target: Target, namespace: str, name: str, ope
     refusals = []
     for pod in pods:
         where = pod["metadata"]
-        proxy = f"/api/v1/namespaces/{where['namespace']}/pods/{where['name']}:{OPERATOR_PORT}/proxy"
+        proxy = f"/api/v1/namespaces/{where['namespace']}/pods/{where['name']}:{_port(pod)}/proxy"
         try:
             return await client.raw(proxy + path)
         except Forbidden as error:
@@ -110,6 +110,14 @@ async def history(client: Client, target: Target, namespace: str, name: str, ope
         except ApiError as error:  # a standby
             refusals.append(f"{where['name']}: {error.message}")
     raise CliError(f"no operator that leads answers: {'; '.join(refusals) or 'no pod of it is found'}")
+
+
+def _port(pod: Object) -> int:
+    """The one that the pod calls `metrics`."""
+    from fairlead.api.names import OPERATOR_PORT
+
+    ports = [port for container in pod["spec"]["containers"] for port in container.get("ports") or ()]
+    return next((int(port["containerPort"]) for port in ports if port.get("name") == "metrics"), OPERATOR_PORT)
 
 
 async def _directly(address: str, path: str) -> Object:
