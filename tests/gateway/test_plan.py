@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairlead.gateway.plan import grown, initial_state, plan, split_text, split_weights
@@ -72,6 +72,7 @@ def served(state: State) -> dict[str, set[Endpoint]]:
     }
 
 
+@settings(deadline=None)
 @given(st.lists(tables, min_size=1, max_size=5))
 def test_any_history_of_tables_ends_at_the_last_one(history):
     state = initial_state(1, 1, 1)
@@ -92,6 +93,7 @@ def test_any_history_of_tables_ends_at_the_last_one(history):
             assert slot.admin != "ready" or slot.maxconn == last.upstreams[upstream].concurrency
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(tables, st.booleans()), min_size=1, max_size=5))
 def test_what_is_settled_needs_no_second_look(history):
     """Upstreams that are the same object as before are passed over, and what is done is the same as if they were not."""
@@ -109,6 +111,7 @@ def test_what_is_settled_needs_no_second_look(history):
     assert settled.keys() == state.maps["upstreams"].keys() or plan(state, wanted).draining
 
 
+@settings(deadline=None)
 @given(tables)
 def test_nothing_is_done_when_nothing_changed(wanted):
     state = initial_state(4, 4, 8)
@@ -185,6 +188,7 @@ def test_what_is_full_at_least_doubles():
     assert sorted(len(slots) for slots in state.backends.values()) == [2] * 8 + [7]
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["a", "b", "c", "d"]), st.integers(1, 1000), min_size=2))
 def test_weights_are_exact(weights):
     text = split_text(tuple(weights.items()), {name: f"h1-{name}" for name in weights})

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fairlead.gateway import essentials
 from fairlead.gateway.routes import Endpoint, Target, Transport, route_table, service_routes
 
 
@@ -44,6 +45,7 @@ def service(name: str, ports: list[dict[str, Any]] | None = None, **annotations:
 def endpoint_slice(ports: dict[str, int], *addresses: str, ready: bool | None = True, family: str = "IPv4"):
     conditions = {} if ready is None else {"ready": ready}
     return {
+        "metadata": {"name": "slice"},
         "addressType": family,
         "ports": [{"name": name, "port": port} for name, port in ports.items()],
         "endpoints": [{"addresses": [address], "conditions": conditions} for address in addresses],
@@ -51,7 +53,13 @@ def endpoint_slice(ports: dict[str, int], *addresses: str, ready: bool | None = 
 
 
 def routes_of(obj, services=(), slices=None):
-    return service_routes(obj, {s["metadata"]["name"]: s for s in services}, slices or {}, "example.com")
+    """Of the objects, and the same of what the agent keeps of them."""
+    found = service_routes(obj, {s["metadata"]["name"]: s for s in services}, slices or {}, "example.com")
+    kept_services = {s["metadata"]["name"]: essentials.service(s) for s in services}
+    kept_slices = {name: [essentials.endpoint_slice(s) for s in several] for name, several in (slices or {}).items()}
+    kept = service_routes(essentials.inference_service(obj), kept_services, kept_slices, "example.com")
+    assert kept == found
+    return found
 
 
 def test_a_predictor_has_external_and_cluster_hosts_and_paths():
@@ -195,3 +203,15 @@ def test_why_a_component_is_not_ready_is_known_by_its_route():
     assert route_table([routes_of(obj)]).troubles == {"ns/iris/predictor": "p-r failed: no such file"}
     obj["status"]["conditions"][0]["status"] = "True"
     assert route_table([routes_of(obj)]).troubles == {}
+
+
+def test_only_what_the_routes_are_made_of_is_a_change():
+    before, after, moved = isvc(predictor=[target("p")]), isvc(predictor=[target("p")]), isvc(predictor=[target("q")])
+    after["metadata"] |= {"resourceVersion": "2", "annotations": {"owner": "ada"}}
+    after["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
+    after["spec"]["predictor"]["model"] = {"storageUri": "s3://models/iris"}
+    before, after, moved = map(essentials.inference_service, (before, after, moved))
+    assert essentials.same(before, after)
+    assert not essentials.same(before, moved)
+    assert not essentials.same(None, before)
+    assert not essentials.same(before, None)
