@@ -80,11 +80,6 @@ def test_an_unknown_scheme_names_the_known_ones(tmp_path: Path) -> None:
         fetch("ftp://host/model", tmp_path)
 
 
-def test_container_registries_are_a_clear_no(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="models in container registries are not supported yet; use s3://"):
-        fetch("oci://registry/model:1", tmp_path)
-
-
 def test_a_mirror_stands_in_for_the_address(model: Path, tmp_path: Path) -> None:
     mirrors = Mirrors.parse(f"# a comment\n\ngs://kfserving-examples/… -> file://{model.parent}/…")
     assert fetch("gs://kfserving-examples/iris v1", tmp_path, FetchOptions(mirrors=mirrors)) == model
