@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -75,7 +76,8 @@ class Running:
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(30)
 
     def stop(self) -> None:
-        self.loop.call_soon_threadsafe(lambda: self.server.stop(at_once=True))
+        with contextlib.suppress(RuntimeError):  # its loop is closed: a test has stopped it
+            self.loop.call_soon_threadsafe(lambda: self.server.stop(at_once=True))
         self.thread.join(30)
         assert not self.thread.is_alive(), "the server did not stop"
 

@@ -24,6 +24,8 @@ MOST_AT_ONCE = 64
 """Calls that one crossing to the event loop may bring."""
 
 
+FLUSH_SECONDS = 0.25
+"""Between the last answer and the end of its connection: the front closes without sending what it was just given."""
 NOT_PARSED = "the message cannot be parsed as what this method takes"
 
 
@@ -69,6 +71,7 @@ class NativeFront:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(FLUSH_SECONDS)
         await self._loop.run_in_executor(None, self._front.close)
 
     def _receive(self) -> None:
