@@ -117,6 +117,7 @@ class ModelServer:
                 lifespan="off",
                 log_config=None,
                 access_log=False,
+                proxy_headers=settings.access_log,  # nothing else asks who the client is
                 server_header=False,
                 timeout_keep_alive=75,
                 timeout_graceful_shutdown=int(settings.grace_seconds) or 1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import http.client
 import json
@@ -16,6 +17,9 @@ import pytest
 import zstandard
 from tests.runtime.conftest import Doubler, Running
 
+from fairlead.runtime.doors.corked import WHOLE
+from fairlead.runtime.doors.request import Exchange, Limits
+from fairlead.runtime.errors import DeadlineExceeded
 from fairlead.runtime.model import Model
 
 INFER = "/v2/models/double/infer"
@@ -201,6 +205,63 @@ def test_a_slow_client_gets_its_answer(server):
             sock.sendall(data[start : start + 40])
             time.sleep(0.005)
         assert sock.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def large_echo(size: int) -> tuple[bytes, bytes]:
+    """The head of a request with a large binary tensor, and its body."""
+    blob = np.arange(size, dtype=np.uint32).tobytes()
+    tensor = {"name": "x", "shape": [size], "datatype": "UINT32", "parameters": {"binary_data_size": len(blob)}}
+    document = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+    head = (
+        "POST /v2/models/echo/infer HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        f"Inference-Header-Content-Length: {len(document)}\r\nContent-Length: {len(document) + len(blob)}\r\n"
+    )
+    return head.encode(), document + blob
+
+
+def received(sock: socket.socket) -> bytes:
+    parts = []
+    while chunk := sock.recv(1 << 20):
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+def test_a_large_body_in_pieces_comes_back_whole(server):
+    head, body = large_echo(500_000)
+    with socket.create_connection(("127.0.0.1", server.http_port), timeout=10) as sock:
+        sock.sendall(head + b"\r\n")
+        for start in range(0, len(body), 70_000):
+            sock.sendall(body[start : start + 70_000])
+        assert received(sock).endswith(np.arange(500_000, dtype=np.uint32).tobytes())
+
+
+def test_a_client_that_waits_to_be_told_to_go_on_is_told(server):
+    head, body = large_echo(50_000)
+    with socket.create_connection(("127.0.0.1", server.http_port), timeout=10) as sock:
+        sock.sendall(head + b"Expect: 100-continue\r\n\r\n")
+        assert sock.recv(1000).startswith(b"HTTP/1.1 100 Continue")
+        sock.sendall(body)
+        assert received(sock).endswith(np.arange(50_000, dtype=np.uint32).tobytes())
+
+
+def test_a_client_that_leaves_within_a_large_body_is_forgotten(server):
+    head, body = large_echo(500_000)
+    with socket.create_connection(("127.0.0.1", server.http_port), timeout=10) as sock:
+        sock.sendall(head + b"\r\n" + body[:300_000])
+    deadline = time.monotonic() + 10
+    while server.server.http.in_flight:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+async def test_a_body_that_takes_too_long_is_given_up():
+    async def never(*_):
+        await asyncio.Event().wait()
+
+    scope = {"method": "POST", "path": "/", "headers": [(b"content-length", b"9")], WHOLE: never}
+    exchange = Exchange(scope, never, Limits(body_seconds=0.01))
+    with pytest.raises(DeadlineExceeded, match=r"within 0\.01 s"):
+        await exchange.body()
 
 
 def test_pipelined_requests_are_answered_in_order(server):

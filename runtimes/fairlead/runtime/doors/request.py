@@ -8,9 +8,13 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMappi
 from dataclasses import dataclass
 from typing import Any
 
+from fairlead.runtime.doors.corked import BODY, WHOLE
 from fairlead.runtime.errors import DeadlineExceeded, InvalidRequest, TooLarge
 from fairlead.runtime.protocols import compression
 from fairlead.runtime.protocols.v2_rest import DEFAULT_MAX_ELEMENTS
+
+LARGE = 65_536
+"""Bytes from which a body is not copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,21 +91,53 @@ class Exchange:
 
     async def body(self) -> bytes:
         """The body, unpacked. Raises TooLarge, DeadlineExceeded, InvalidRequest."""
+        return bytes(await self.buffer())  # bytes are not copied
+
+    async def buffer(self) -> bytes | memoryview:
+        """`body`, as a read-only view if it is large: tensors in it need no copy."""
         limit = self._limits.max_body
         length = self.headers.get(b"content-length")
         if length is not None and int(length) > limit:
             raise TooLarge(f"the body has {int(length)} bytes, over the limit of {limit}")
-        message = await self._receive()
-        body: bytes = message.get("body", b"")
-        if message.get("more_body", False):
-            body = await self._rest(body, limit)
-        elif message["type"] == "http.disconnect":
-            raise InvalidRequest("the client went away")
+        body = self._read_already()
+        if body is None and length is not None and (whole := self.scope.get(WHOLE)) is not None:
+            body = await self._whole(whole)
+        if body is None:
+            body = await self._received(limit)
         self.body_read = True
         if len(body) > limit:
             raise TooLarge(f"the body has {len(body)} bytes, over the limit of {limit}")
         encoding = self.headers.get(b"content-encoding")
-        return body if encoding is None else compression.decompress(body, encoding.decode("latin-1"), limit)
+        return body if encoding is None else compression.decompress(bytes(body), encoding.decode("latin-1"), limit)
+
+    def _read_already(self) -> bytes | memoryview | None:
+        body: bytearray | None = self.scope.get(BODY)
+        if body is None:
+            return None
+        return bytes(body) if len(body) < LARGE else memoryview(body).toreadonly()
+
+    async def _whole(self, whole: Callable[[], Awaitable[None]]) -> bytes | memoryview:
+        try:
+            async with asyncio.timeout(self._limits.body_seconds):
+                await whole()
+        except TimeoutError:
+            raise self._too_slow() from None
+        body = self._read_already()
+        if body is None:
+            raise InvalidRequest("the client went away before its body was complete")
+        return body
+
+    async def _received(self, limit: int) -> bytes:
+        message = await self._receive()
+        body: bytes = message.get("body", b"")
+        if message.get("more_body", False):
+            return await self._rest(body, limit)
+        if message["type"] == "http.disconnect":
+            raise InvalidRequest("the client went away")
+        return body
+
+    def _too_slow(self) -> DeadlineExceeded:
+        return DeadlineExceeded(f"the body did not arrive within {self._limits.body_seconds:g} s")
 
     async def _rest(self, first: bytes, limit: int) -> bytes:
         body = bytearray(first)
@@ -117,7 +153,7 @@ class Exchange:
                     if not message.get("more_body", False):
                         return bytes(body)
         except TimeoutError:
-            raise DeadlineExceeded(f"the body did not arrive within {self._limits.body_seconds:g} s") from None
+            raise self._too_slow() from None
 
     def deadline(self, parameters: Mapping[str, Any]) -> float | None:
         """On the monotonic clock: from `x-request-timeout-seconds`, or V2's parameter `timeout` (microseconds)."""

@@ -103,7 +103,7 @@ class Routes:
 
     async def _infer(self, exchange: Exchange, name: str, version: str | None) -> Reply:
         exchange.model, exchange.protocol = self._known(name), "v2-http"
-        body = await exchange.body()
+        body = await exchange.buffer()
         runner = await self._repository.loaded(name, version)
         request = v2_rest.decode_request(
             body, exchange.header(b"inference-header-content-length"), max_elements=self._limits.max_elements
