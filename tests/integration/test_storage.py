@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from tests.controllers.test_storage import ACCOUNT, pod, service, storage_container, with_storage
+from tests.integration.conftest import ApiServer, run_api_server
 from tests.integration.world import install
 
 from fairlead.controllers.cluster import holds
@@ -67,3 +69,22 @@ async def test_kserves_own_storage_containers_are_accepted(client: Client) -> No
     assert made["spec"]["workloadType"] == "initContainer"
     assert made["spec"]["container"] == container
     await client.delete(CLUSTER_STORAGE_CONTAINERS, "default")
+
+
+@pytest.fixture(scope="module")
+def with_image_volumes(tmp_path_factory: pytest.TempPathFactory, kube_apiserver: ApiServer) -> Iterator[ApiServer]:
+    """A server whose feature gate ImageVolume is on, as it is by default from 1.35 on."""
+    with run_api_server(tmp_path_factory.mktemp("image-volumes"), "--feature-gates=ImageVolume=true") as server:
+        yield server
+
+
+async def test_an_image_as_a_volume_is_accepted_where_the_feature_is_on(with_image_volumes: ApiServer) -> None:
+    spec = pod(service("oci://registry.example.com/iris:1"), image_volumes=True)
+    labels = {"app": "image"}
+    deployment = {
+        "metadata": {"name": "image", "namespace": "default"},
+        "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": spec}},
+    }
+    async with await Client.connect(with_image_volumes.kubeconfig) as client:
+        made = await client.apply(DEPLOYMENTS, deployment, field_manager="test", strict=True)
+        assert holds(made, deployment)
