@@ -14,7 +14,7 @@ from _kind_model import pod, versions
 
 from fairlead.api import names
 from fairlead.kube.client import Client
-from fairlead.kube.resources import DEPLOYMENTS, INFERENCE_SERVICES, NAMESPACES, SERVICES
+from fairlead.kube.resources import DEPLOYMENTS, INFERENCE_SERVICES, SERVICES
 
 CRDS = Path(__file__).parent.parent / "manifests" / "crds"
 SETTLE = 20.0
@@ -48,10 +48,9 @@ def measure_crds(kind: Kind, figures: Figures) -> None:
 def measure_zero(kind: Kind, figures: Figures, services: int = 100) -> None:
     """As many services as a node has room for, each ready once and then at zero."""
     before, _ = _cost(kind, watched=0)
-    namespace = "at-zero"
-    began = time.monotonic()
+    namespace, began = "at-zero", time.monotonic()
     annotations = {names.SCALE_TO_ZERO_DELAY: "1s", names.STABLE_WINDOW: "6s"}
-    asyncio.run(_create(kind, namespace, services, annotations, {"minReplicas": 0, **pod(kind)}))
+    _create(kind, namespace, services, annotations, {"minReplicas": 0, **pod(kind)})
 
     def at_zero() -> bool:
         deployments = kind.get("deployments", "-n", namespace)["items"]
@@ -72,10 +71,9 @@ def measure_zero(kind: Kind, figures: Figures, services: int = 100) -> None:
 
 def measure_many(kind: Kind, figures: Figures, services: int = 1000) -> None:
     """Services whose pods find no node: all that the operator does for them, and nothing that two cores could not run."""
-    namespace = "many"
-    began = time.monotonic()
+    namespace, began = "many", time.monotonic()
     predictor = {**pod(kind), "nodeSelector": {"fairlead.dev/bench": "nowhere"}}
-    asyncio.run(_create(kind, namespace, services, {}, predictor))
+    _create(kind, namespace, services, {}, predictor)
     figures.add(f"{services} services: created", time.monotonic() - began, "s")
     missing = asyncio.run(_reconciled(kind, namespace, services, began))
     figures.add(f"{services} services: not reconciled", missing, "services", goal=0)
@@ -116,11 +114,19 @@ def _by_part(usages: dict[str, Usage], value: Callable[[str, Usage], float]) -> 
     return parts
 
 
-async def _create(kind: Kind, namespace: str, services: int, annotations: dict[str, str], predictor: Object) -> None:
+def _create(kind: Kind, namespace: str, services: int, annotations: dict[str, str], predictor: Object) -> None:
+    """In a new namespace: a kept cluster may have that of a run that was stopped."""
+    kind.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--timeout=300s", timeout=310)
+    kind.kubectl("create", "namespace", namespace)
+    kind.apply(*versions(namespace))
+    asyncio.run(_create_services(kind, namespace, services, annotations, predictor))
+
+
+async def _create_services(
+    kind: Kind, namespace: str, services: int, annotations: dict[str, str], predictor: Object
+) -> None:
     slots = asyncio.Semaphore(AT_ONCE)
     async with await Client.connect(kind.kubeconfig) as client:
-        await client.create(NAMESPACES, {"metadata": {"name": namespace}})
-        kind.apply(*versions(namespace))
 
         async def create(number: int) -> None:
             metadata = {"name": f"service-{number:04}", "namespace": namespace, "annotations": annotations}

@@ -6,18 +6,15 @@ Only InferenceServices that something happened to are read again; `table` then j
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from fairlead.api import names
+from fairlead.gateway import essentials
 from fairlead.gateway.routes import RouteTable, ServiceRoutes, route_table, service_routes
 from fairlead.kube.informer import Informer, Source
-from fairlead.kube.objects import Key, key_of
+from fairlead.kube.objects import Key, Object, key_of
 from fairlead.kube.resources import ENDPOINT_SLICES, INFERENCE_SERVICES, SERVICES
 
-Object = Mapping[str, Any]
-
-_SERVICE_OF_SLICE = "kubernetes.io/service-name"
 _OWNER = "inferenceservice"
 
 
@@ -29,10 +26,12 @@ def _owner(obj: Object) -> Iterable[str]:
 class Catalogue:
     def __init__(self, client: Source, domain: str) -> None:
         self._domain = domain
-        self._isvcs = Informer(client, INFERENCE_SERVICES)
-        selection = {"labels": names.LABEL_INFERENCE_SERVICE, "indexers": {_OWNER: _owner}}
-        self._services = Informer(client, SERVICES, **selection)  # type: ignore[arg-type]
-        self._slices = Informer(client, ENDPOINT_SLICES, **selection)  # type: ignore[arg-type]
+        label, indexers = names.LABEL_INFERENCE_SERVICE, {_OWNER: _owner}
+        self._isvcs = Informer(client, INFERENCE_SERVICES, transform=essentials.inference_service)
+        self._services = Informer(client, SERVICES, labels=label, indexers=indexers, transform=essentials.service)
+        self._slices = Informer(
+            client, ENDPOINT_SLICES, labels=label, indexers=indexers, transform=essentials.endpoint_slice
+        )
         self._known: dict[Key, ServiceRoutes] = {}
         self._stale: set[Key] = set()
         self.changed = asyncio.Event()
@@ -59,6 +58,8 @@ class Catalogue:
 
     def _note(self, keys: Callable[[Object], Iterable[Key]]) -> Callable[[Object | None, Object | None], None]:
         def handler(old: Object | None, new: Object | None) -> None:
+            if essentials.same(old, new):
+                return
             for obj in (old, new):
                 if obj is not None:
                     self._stale.update(keys(obj))
@@ -77,5 +78,5 @@ class Catalogue:
             services = {s["metadata"]["name"]: s for s in self._services.store.by_index(_OWNER, owner)}
             slices: dict[str, list[Object]] = {}
             for slice_ in self._slices.store.by_index(_OWNER, owner):
-                slices.setdefault(slice_["metadata"]["labels"].get(_SERVICE_OF_SLICE, ""), []).append(slice_)
+                slices.setdefault(slice_["metadata"]["labels"].get(essentials.SERVICE_OF_SLICE, ""), []).append(slice_)
             self._known[key] = service_routes(isvc, services, slices, self._domain)
