@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from fairlead.controllers.inferenceservice.multinode import group, pods
 from fairlead.controllers.inferenceservice.notes import notes
 from fairlead.controllers.inferenceservice.pods import digest, inputs, pod_template
 from fairlead.kube.objects import Key, Object
-from fairlead.kube.resources import CLUSTER_SERVING_RUNTIMES, DEPLOYMENTS, SECRETS, SERVICES
+from fairlead.kube.resources import CLUSTER_SERVING_RUNTIMES, CONTROLLER_REVISIONS, DEPLOYMENTS, SECRETS, SERVICES
 
 OTHERS: Object = {
     **RUNTIME,
@@ -85,6 +86,18 @@ async def test_pods_are_told_of_their_group_as_kserve_tells_them(harness: Harnes
     secret = {"secretKeyRef": {"name": "iris-ray", "key": "token"}}
     assert head["RAY_AUTH_TOKEN"] == worker["RAY_AUTH_TOKEN"] == secret
     assert head["POD_IP"] == {"fieldRef": {"fieldPath": "status.podIP"}}
+
+
+async def test_pods_are_not_replaced_when_the_revision_comes_back_as_the_server_stores_it(harness: Harness) -> None:
+    harness.apply(spread(2))
+    await harness.settle()
+    before = {name: obj["spec"]["template"] for name, obj in harness.api.of(DEPLOYMENTS).items()}
+    for key, revision in list(harness.api.objects.items()):
+        if key[0] == CONTROLLER_REVISIONS:
+            harness.api.put(CONTROLLER_REVISIONS, json.loads(json.dumps(revision, sort_keys=True)))
+    harness.restart_operator()
+    await harness.settle()
+    assert {name: obj["spec"]["template"] for name, obj in harness.api.of(DEPLOYMENTS).items()} == before
 
 
 async def test_the_token_is_made_once_and_stays(harness: Harness) -> None:

@@ -173,7 +173,7 @@ def _with_env(spec: Open, workload: Workload, env: Mapping[str, str]) -> Open:
     main, *others = spec["containers"]
     secret = {"name": _token_name(workload), "key": TOKEN_KEY}
     told: list[Open] = [
-        *({"name": name, "value": value} for name, value in env.items()),
+        *({"name": name, "value": value} for name, value in sorted(env.items())),  # stored objects come back sorted
         {"name": "REQUEST_GPU_COUNT", "value": str(_gpus(main) or 1)},
         {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
         {"name": names.RAY_TOKEN_ENV, "valueFrom": {"secretKeyRef": secret}},
