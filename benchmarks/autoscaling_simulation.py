@@ -309,14 +309,14 @@ def main() -> None:
     arguments = parser.parse_args()
     figures = Figures("Autoscaling, simulated")
     print(
-        f"{'trace':14}{'policy':12}{'replica-s':>10}{'peak':>6}{'need':>6}{'answered':>10}{'lost':>9}{'waited > 1 s':>14}"
+        f"{'trace':16}{'policy':12}{'replica-s':>10}{'peak':>6}{'need':>6}{'answered':>10}{'lost':>9}{'waited > 1 s':>14}"
     )
     for trace in TRACES:
         target = 0.7 * trace.capacity
         outcomes = {name: simulate(trace, make(target, trace.minimum, trace.maximum)) for name, make in SCALERS.items()}
         for name, outcome in outcomes.items():
             print(
-                f"{trace.name:14}{name:12}{outcome.replica_seconds:10.0f}{outcome.peak:6}{trace.need:6}"
+                f"{trace.name:16}{name:12}{outcome.replica_seconds:10.0f}{outcome.peak:6}{trace.need:6}"
                 f"{outcome.answered:10.0f}{outcome.lost:9.0f}{outcome.delayed:14.0f}"
             )
         ours = outcomes["fairlead"]
