@@ -22,6 +22,9 @@ from fairlead.kube.client import Client
 from fairlead.kube.errors import KubeError
 from fairlead.kube.resources import DEPLOYMENTS, ENDPOINT_SLICES, PODS, REPLICA_SETS, Resource
 
+WATCHED_AT_MOST = 150.0
+"""Seconds; a wake-up and the time to zero before it take less."""
+
 Object = dict[str, Any]
 Note = Callable[[str, float], None]
 """Takes down when something was first so."""
@@ -128,8 +131,8 @@ _STEPS = {
 
 
 async def _containers(node: str, note: Note) -> None:
-    """containerd's events; a pod's sandbox comes before its container."""
-    command = ("docker", "exec", node, "ctr", "--namespace", "k8s.io", "events")
+    """containerd's events; a pod's sandbox comes before its container. What is run in the node does not end with who ran it."""
+    command = ("docker", "exec", node, "timeout", f"{WATCHED_AT_MOST:.0f}", "ctr", "--namespace", "k8s.io", "events")
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     seen: dict[str, int] = {}
     try:

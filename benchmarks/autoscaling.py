@@ -1,8 +1,8 @@
 """To zero and back: what autoscaling costs and loses, on a kind cluster of one node, beside a plain Deployment and NodePort Service of the same image.
 
-    python benchmarks/autoscaling.py                                # all but the trace and the thousand services: about eight minutes
+    python benchmarks/autoscaling.py                                # all but `kills`, `trace` and `many`: about eight minutes
     python benchmarks/autoscaling.py --only wakes --rounds 20 --json figures.json
-    python benchmarks/autoscaling.py --only bursts --repetitions 20
+    python benchmarks/autoscaling.py --only bursts --repetitions 20 --limit 900
     python benchmarks/autoscaling.py --only trace --minutes 60
     python benchmarks/autoscaling.py --timeline                     # one wake-up of each kind, step by step
 
@@ -50,7 +50,7 @@ ON_KIND: dict[str, Callable[[Bench], Awaitable[None]]] = {
     "trace": measure_trace,
 }
 ON_LAPTOP = ("embedded", "many")
-LONG = ("trace", "many")
+LONG = ("kills", "trace", "many")
 
 
 async def on_kind(parts: list[str], figures: Figures, options: argparse.Namespace) -> None:
@@ -67,7 +67,11 @@ async def on_kind(parts: list[str], figures: Figures, options: argparse.Namespac
                 return
             for part in parts:
                 began = time.monotonic()
-                await ON_KIND[part](bench)
+                try:
+                    async with asyncio.timeout(None if part == "trace" else options.limit):
+                        await ON_KIND[part](bench)
+                except TimeoutError:
+                    print(f"{part}: given up after {options.limit:g} s; --limit gives it more", flush=True)
                 print(f"{part}: {time.monotonic() - began:.0f} s, load {os.getloadavg()[0]:.1f}", flush=True)
 
 
@@ -82,9 +86,12 @@ def main() -> None:
     parts = (*ON_KIND, *ON_LAPTOP)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
-    parser.add_argument("--only", choices=parts, action="append", help=f"default: all but {' and '.join(LONG)}")
+    parser.add_argument("--only", choices=parts, action="append", help=f"default: all but {', '.join(LONG)}")
     parser.add_argument("--rounds", type=int, default=5, help="of single wake-ups")
     parser.add_argument("--repetitions", type=int, default=3, help=f"of {BURST} at once")
+    parser.add_argument(
+        "--limit", type=float, default=240, metavar="SECONDS", help="for each part on kind but the trace"
+    )
     parser.add_argument("--minutes", type=float, default=60, help="of the trace")
     parser.add_argument("--seed", default="spikes", help="of the trace")
     parser.add_argument(
