@@ -23,16 +23,27 @@ async def test_weights_change_under_load_without_a_failure(gateway, cluster, run
     cluster.workload("iris", "old", [old.endpoint])
     cluster.workload("iris", "new", [new.endpoint])
     cluster.serve("iris", {"old": 100})
-    await run_agent(gateway)
+    agent = await run_agent(gateway)
     async with load(gateway.url, "iris-ns.example.com") as result:
+
+        async def more_answers() -> None:
+            before = sum(result.pods.values())
+            await eventually(lambda: sum(result.pods.values()) >= before + 40)
+
         for percent in (20, 60, 100, 40, 0):
             cluster.serve("iris", {"old": 100 - percent, "new": percent})
-            await asyncio.sleep(0.15)
+            await eventually(lambda percent=percent: shares(agent).get("new", 0) == percent)
+            await more_answers()
         before = new.requests
-        await asyncio.sleep(0.1)
+        await more_answers()
     assert not result.failures
-    assert result.pods["old"] > 50 < result.pods["new"]
+    assert result.pods["old"] > 40 < result.pods["new"]
     assert new.requests == before
+
+
+def shares(agent) -> dict[str, int]:
+    targets = agent.routes("ns", "iris")["components"]["predictor"]["targets"]
+    return {target["serviceName"]: target["percent"] for target in targets}
 
 
 async def test_pods_come_and_go_under_load_without_a_failure(gateway, cluster, run_agent, make_pod, load):
