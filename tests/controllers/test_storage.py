@@ -22,8 +22,16 @@ from fairlead.controllers.inferenceservice.errors import InvalidPredictorSpec
 from fairlead.controllers.inferenceservice.pods import PodSource, digest, inputs, pod_template
 from fairlead.controllers.inferenceservice.podstorage import Surroundings
 from fairlead.controllers.inferenceservice.settings import Settings
+from fairlead.kube.errors import Invalid
 from fairlead.kube.objects import Key
-from fairlead.kube.resources import CLUSTER_STORAGE_CONTAINERS, CONFIG_MAPS, DEPLOYMENTS, SECRETS, SERVICE_ACCOUNTS
+from fairlead.kube.resources import (
+    CLUSTER_STORAGE_CONTAINERS,
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+    Resource,
+)
 
 MINIO = {"S3_ENDPOINT": "minio:9000", "AWS_ENDPOINT_URL": "http://minio:9000"}
 ACCOUNT = Surroundings(accounts={"default": Credentials((SecretReference("minio", MINIO), SecretReference("hub")))})
@@ -398,3 +406,20 @@ async def test_a_storage_container_that_is_named_and_not_there_is_an_invalid_spe
     failure = harness.status["modelStatus"]["lastFailureInfo"]
     assert failure["reason"] == "InvalidPredictorSpec"
     assert "there is no ClusterStorageContainer 'acme'" in failure["message"]
+
+
+async def test_pods_that_the_api_server_refuses_are_told_in_status_with_its_words() -> None:
+    harness = Harness(Settings(image_volumes=True))
+    apply = harness.api.apply
+
+    async def refusing(resource: Resource, obj: Any, **options: Any) -> Any:
+        if resource == DEPLOYMENTS:
+            raise Invalid(422, "Invalid", "spec.template.spec.volumes[0]: Required value: must specify a volume type")
+        return await apply(resource, obj, **options)
+
+    harness.api.apply = refusing  # type: ignore[method-assign]
+    harness.apply(isvc("oci://registry/iris:1"))
+    await harness.once()
+    failure = harness.status["modelStatus"]["lastFailureInfo"]
+    assert failure["reason"] == "InvalidPredictorSpec"
+    assert "must specify a volume type" in failure["message"]
