@@ -153,7 +153,7 @@ def start_server(engine: str, directory: Path, http_port: int, grpc_port: int) -
     command += ["--model_repository", str(directory / "models"), "--allow_pickle"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     server = process.start(command, directory / "server.log", environment=environment, nice=10)
-    process.wait_until("the server", server, lambda: _ready(http_port))
+    process.wait_until("the server", server, lambda: _ready(http_port), seconds=600)
     return server
 
 
