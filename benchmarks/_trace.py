@@ -19,13 +19,15 @@ from fairlead.kube.errors import KubeError
 from fairlead.kube.resources import DEPLOYMENTS
 
 NAMESPACE = "trace"
-TIMEOUT = 120.0
+WAKE_UP_WITHIN, TIMEOUT = 300.0, 330.0
+"""Seconds. Longer than the defaults: a node that others keep busy may be slow, and no request may fail for it."""
 PEAK = 12.0
 """Requests a second at the top of a spike."""
 QUICK = {
     names.SCALE_TO_ZERO_DELAY: "8s",
     names.STABLE_WINDOW: "10s",
     names.PANIC_WINDOW: "3s",
+    names.ACTIVATION_TIMEOUT: f"{WAKE_UP_WITHIN:g}s",
 }
 """Shorter than the defaults, for more wake-ups in an hour."""
 
