@@ -26,7 +26,12 @@ MODELS = "e2e-models"
 RUNTIME_IMAGE = f"fairlead/runtime-core:{TAG}"
 CUSTOM_IMAGE = "python:3.11-slim"
 """Of containers that are no model servers of ours; their own images are built on it, so that loading it too costs little."""
-IMAGES = (f"fairlead/operator:{TAG}", f"fairlead/haproxy:{TAG}", RUNTIME_IMAGE, CUSTOM_IMAGE)
+SAMPLES_RUNTIME_IMAGE = "fairlead/runtime-core:0.1.0"
+IMAGES = tuple(
+    dict.fromkeys(
+        (f"fairlead/operator:{TAG}", f"fairlead/haproxy:{TAG}", RUNTIME_IMAGE, SAMPLES_RUNTIME_IMAGE, CUSTOM_IMAGE)
+    )
+)
 RAY_IMAGE = f"fairlead/runtime-ray:{TAG}"
 """Loaded where it has been built; without it, the scenarios that need it are skipped."""
 CHART = Path(__file__).parent.parent / "charts" / "fairlead"
