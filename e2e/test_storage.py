@@ -230,6 +230,9 @@ http.server.ThreadingHTTPServer(("", 8080), Guard).serve_forever()
 """
 
 
+SHOW_FILES = ["python", "-m", "http.server", "8080", "--directory", "/mnt/models"]
+
+
 @pytest.fixture
 def guarded(cluster: Cluster, namespace: str, models: dict[str, Path]) -> str:
     """The address of a server that wants a token for the scenarios' models, which a ServiceAccount `models` has."""
@@ -279,11 +282,10 @@ def test_headers_in_the_service_accounts_secret_open_a_private_server_and_stay_o
 def test_another_container_gets_its_model_by_the_storage_initializer_and_no_credentials(
     cluster: Cluster, namespace: str, guarded: str
 ) -> None:
-    show = "import http.server, os; os.chdir('/mnt/models'); http.server.test(port=8080)"
     container = {
         "name": "kserve-container",
         "image": RUNTIME_IMAGE,
-        "command": ["python", "-c", show],
+        "command": SHOW_FILES,
         "env": [{"name": "STORAGE_URI", "value": f"{guarded}/v1.skops"}],
     }
     cluster.apply(namespace, inference_service("files", {"containers": [container], "serviceAccountName": "models"}))
@@ -305,11 +307,10 @@ def test_a_storage_container_fetches_the_addresses_that_it_is_for(
     metadata = {"name": namespace}
     kind = {"apiVersion": "serving.kserve.io/v1alpha1", "kind": "ClusterStorageContainer"}
     cluster.apply(namespace, {**kind, "metadata": metadata, "spec": spec})
-    show = "import http.server, os; os.chdir('/mnt/models'); http.server.test(port=8080)"
     uri = f"acme://{namespace}/iris"
     container = {
         "image": RUNTIME_IMAGE,
-        "command": ["python", "-c", show],
+        "command": SHOW_FILES,
         "env": [{"name": "STORAGE_URI", "value": uri}],
     }
     try:
