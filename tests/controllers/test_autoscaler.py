@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from prometheus_client import CollectorRegistry
 from tests.controllers.fake_api import FakeApi
 from tests.controllers.harness import RecordedEvents
 
 from fairlead.autoscaling import Metric, Mode, Policy
 from fairlead.controllers.autoscaler.agents import AgentSilent, Demand
-from fairlead.controllers.autoscaler.board import Board, Scaled
+from fairlead.controllers.autoscaler.board import Board, Scaled, Start
 from fairlead.controllers.autoscaler.loop import Autoscaler
 from fairlead.controllers.autoscaler.readings import Counts, Reading, traffic
 from fairlead.controllers.autoscaler.scraping import PodMetrics, Scrape, Unanswered
@@ -241,6 +242,24 @@ async def test_no_gateway_is_asked_while_there_is_nothing_to_scale(world: World)
     world.board.plan(SERVICE, {})
     await world.ticks(3)
     assert world.agents.asked == []
+
+
+async def test_what_was_decided_can_be_read_as_metrics(world: World) -> None:
+    world.agents.counts["gw:1"] = Counts(in_flight=3)
+    await world.ticks(12)
+    world.board.started(SERVICE, "r1", Start("iris-1", "2026-11-21T12:00:00Z", {"image": 1.5}))
+    registry = CollectorRegistry()
+    registry.register(world.autoscaler.metrics)
+    labels = {"namespace": "team", "inferenceservice": "iris", "revision": "r1"}
+
+    def read(name: str, **more: str) -> float | None:
+        return registry.get_sample_value(f"fairlead_{name}", {**labels, **more})
+
+    assert read("autoscaler_desired_replicas") == read("autoscaler_ready_replicas") == 3
+    assert read("autoscaler_metric_target", metric="concurrency") == 1.0
+    assert read("autoscaler_mode", mode="Panic") == 1.0
+    assert read("autoscaler_mode", mode="Idle") == 0.0
+    assert read("start_seconds", phase="image") == 1.5
 
 
 async def test_a_workload_off_the_board_is_left_alone(world: World) -> None:

@@ -103,6 +103,17 @@ def test_a_limit_of_the_behavior_that_cannot_be_read_is_named() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("warm", "most", "words"), [("one", 5, "no number"), ("1", 1, "demand scales nothing"), ("1", 5, None)]
+)
+def test_a_spare_that_cannot_be_had_is_named(warm: str, most: int, words: str | None) -> None:
+    found = service({"fairlead.dev/warm-replicas": warm}, maxReplicas=most)
+    told = notes(found)
+    assert (words is None and told == []) or (words is not None and words in told[0])
+    by = policy(found, found.spec.predictor, least=1, proven=True)
+    assert by is None or by.warm_replicas == (0 if warm == "one" else 1)
+
+
 @pytest.mark.parametrize("autoscaler", ["none", "external", "keda"])
 def test_who_is_told_to_keep_its_hands_off_does(autoscaler: str) -> None:
     found = service({CLASS: autoscaler}, autoScaling={"metrics": [CPU]}, minReplicas=0)

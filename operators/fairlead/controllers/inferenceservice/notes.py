@@ -43,6 +43,14 @@ def _own(isvc: InferenceService) -> Iterator[FieldNote]:
                 f"spec.{kind}.scaleTarget", "has no effect: nothing scales between minReplicas and maxReplicas"
             )
         yield from _metrics(isvc, kind, fields)
+    warm = isvc.metadata.annotations.get(names.WARM_REPLICAS)
+    if warm is not None and not warm.isdecimal():
+        yield FieldNote(f"metadata.annotations[{names.WARM_REPLICAS}]", f"{warm!r} is no number of replicas: give 1")
+    elif warm is not None and not any(scaled_by_demand(isvc, fields) for fields in isvc.spec.components().values()):
+        yield FieldNote(
+            f"metadata.annotations[{names.WARM_REPLICAS}]",
+            "has no effect: demand scales nothing here; give a maxReplicas above minReplicas",
+        )
     for name in DURATIONS:
         given = isvc.metadata.annotations.get(name)
         if given is not None and duration(given) is None:
