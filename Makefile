@@ -44,7 +44,7 @@ images-all: images  ## PyTorch's too (PIP_FIND_LINKS=… names a page of CPU bui
 	@$(SIZES)
 
 bench: install   ## print the figures of all benchmarks; for a quiet machine
-	for name in gateway control_plane runtime autoscaling_simulation; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in gateway control_plane runtime autoscaling_simulation autoscaling_tick; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 soak: install    ## a million requests, good and bad, over every protocol, on both engines: every answer checked, memory watched
 	for engine in process ray; do $(BIN)/python benchmarks/soak.py --engine $$engine || exit 1; done

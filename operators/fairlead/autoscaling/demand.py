@@ -118,9 +118,8 @@ def _concurrency(seen: Observation, policy: Policy, known: Known) -> float:
         return seen.running
     asked = seen.running + seen.waiting
     if known.seconds_per_request is None:
-        return asked - max(
-            0.0, backlog - policy.target
-        )  # nobody knows how long a request takes: one replica is the bet
+        # Nobody knows how long a request takes: one replica is the bet.
+        return asked - max(0.0, backlog - policy.target)
     steady = seen.arrivals * known.seconds_per_request if known.queued else asked - backlog
     full = min(seen.running, seen.ready * policy.target / UTILIZATION)
     work = backlog * known.seconds_per_request / _drain_seconds(policy, known.seconds_to_start)
