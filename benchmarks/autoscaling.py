@@ -54,10 +54,10 @@ LONG = ("kills", "trace", "many")
 
 
 async def on_kind(parts: list[str], figures: Figures, options: argparse.Namespace) -> None:
-    run("docker", "build", "-q", "-t", IMAGE, str(Path(__file__).parent / "tiny"))
     with cluster(options.name, options.tag, keep=options.keep) as kind:
-        run("kind", "load", "docker-image", "--name", options.name, IMAGE, f"fairlead/runtime-core:{options.tag}")
         if not options.installed:
+            run("docker", "build", "-q", "-t", IMAGE, str(Path(__file__).parent / "tiny"))
+            run("kind", "load", "docker-image", "--name", options.name, IMAGE, f"fairlead/runtime-core:{options.tag}")
             kind.install()
         async with await Client.connect(kind.kubeconfig) as client:
             bench = Bench(kind, client, figures, options)
@@ -105,7 +105,9 @@ def main() -> None:
     parser.add_argument("--tag", default="0.1.0", help="of the images")
     parser.add_argument("--name", default="fairlead-scale", help="of the cluster")
     parser.add_argument("--keep", action="store_true", help="leave the cluster, and take up the one that was left")
-    parser.add_argument("--installed", action="store_true", help="with --keep: leave the chart as it is there")
+    parser.add_argument(
+        "--installed", action="store_true", help="with --keep: leave the chart and the images as they are there"
+    )
     options = parser.parse_args()
     end_with_us()
     chosen = options.only or [part for part in parts if part not in LONG]
