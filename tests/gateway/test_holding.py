@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 
 import aiohttp
 import pytest
@@ -182,6 +184,26 @@ async def test_a_client_that_goes_away_leaves_no_place_taken(make_haproxy, make_
     await eventually(lambda: held(gateway, 1))
     writer.close()
     await eventually(lambda: held(gateway, 0))
+
+
+async def test_requests_that_wait_are_known_also_after_the_machine_had_no_time_for_them(
+    make_haproxy, make_pod, make_service, client, eventually
+):
+    """Who has not been seen waiting for a second counts as gone, until it is seen again."""
+    gateway = await make_haproxy(hold_timeout=60.0)
+    await gateway.serve(make_service("one", {"w": (100, [])}))
+    asking = [asyncio.create_task(ask(client, gateway)) for _ in range(3)]
+    await eventually(lambda: held(gateway, 3))
+    worker = await gateway.haproxy.process_id()
+    os.kill(worker, signal.SIGSTOP)
+    await asyncio.sleep(1.3)
+    os.kill(worker, signal.SIGCONT)
+    await gateway.haproxy.held()  # whose sweep may come first
+    await eventually(lambda: held(gateway, 3))
+    pod = await make_pod("one")
+    await gateway.serve(make_service("one", {"w": (100, [pod.endpoint])}))
+    assert await asyncio.gather(*asking) == [(200, "one")] * 3
+    assert await gateway.haproxy.held() == {}
 
 
 # --- The agent hears of it, and reloads -------------------------------------------------------------------------

@@ -150,6 +150,7 @@ core.register_action("hold", { "http-req" }, function(txn)
     -- 5 ms for a few; with a thousand waiting, 50 ms keeps the looking below a fifth of a core.
     core.msleep(math.max(5, held[backend] and held[backend].count // 20 or 0))
     entry.seen = now_ms()
+    if not (held[backend] and held[backend].waiting[mine]) then enter(backend, mine, entry) end -- on a machine so busy that a second went by
     sweep(entry.seen)
     local belongs = current(txn, backend)
     if belongs ~= backend then
