@@ -2,17 +2,22 @@
 # build for Linux brings gigabytes of CUDA.
 #   docker build -f runtimes/images/torch.Dockerfile --build-arg PIP_FIND_LINKS=… -t fairlead/runtime-torch:0.1.0 .
 ARG CORE=fairlead/runtime-core:0.1.0
+ARG BASE=python:3.11-slim-bookworm
 
-FROM ${CORE} AS dependencies
+FROM ${CORE} AS core
+
+# Of the core runtime, its packages only: a change of the code installs nothing anew.
+FROM ${BASE} AS dependencies
+COPY --from=core /dependencies /dependencies
+ENV PYTHONPATH=/dependencies
 ARG PIP_FIND_LINKS
 ARG TORCH=2.13.0
-USER 0
 # Only what the core runtime has not: pip sees that on PYTHONPATH. Left out of PyTorch: headers and tests.
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip install --no-compile --prefix /torch "torch==${TORCH}" safetensors \
  && mv "$(find /torch -type d -name '*-packages' | head -1)" /packages && cd /packages \
  && rm -rf torch/bin torch/include torch/share torch/test torch/lib/*test*.so caffe2 \
- && PYTHONDONTWRITEBYTECODE= python -m compileall -q -j 0 /packages
+ && python -m compileall -q -j 0 /packages
 
 FROM ${CORE}
 LABEL org.opencontainers.image.title="Fairlead torch runtime" \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -89,10 +91,28 @@ def test_a_worker_never_leaves_for_a_head_that_does_not_serve(current, addresses
     assert joins == current or (joins in serving and joins in addresses)
 
 
-def test_requests_in_flight_are_added_up_over_models():
-    text = b'fairlead_requests_in_flight{model_name="a"} 2.0\nother 9\nfairlead_requests_in_flight{model_name="b"} 1\n'
-    assert group.in_flight(text) == 3
-    assert group.in_flight(b"") == 0
+async def test_a_replica_that_is_told_drains_and_whoever_told_it_waits(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    settings = Settings(host="127.0.0.1", http_port=8080, drain_seconds=0.0)
+    told, finish = asyncio.Event(), asyncio.Event()
+
+    class Server:
+        def stop(self) -> None:
+            told.set()
+
+    running = asyncio.create_task(finish.wait())
+    listening = await group.drain_when_told(Server(), running, settings)
+    leaving = asyncio.create_task(asyncio.to_thread(group.finish_requests, settings))
+    await told.wait()
+    assert not leaving.done()
+    finish.set()
+    await leaving
+    listening.close()
+
+
+def test_a_pod_without_a_replica_leaves_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    group.finish_requests(Settings())
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's, when it is imported

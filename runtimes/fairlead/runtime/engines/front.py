@@ -64,12 +64,14 @@ def configuration(host: str, http_port: int, grpc_port: int | None, replicas: Se
         *_listener("http", host, http_port, "", [(replica.http, replica.http) for replica in replicas]),
         # Only a request that is here whole can be sent again.
         "  http-request wait-for-body time 60s",
+        *_anyway("http", "", [replica.http for replica in replicas]),
     ]
     if grpc_port is not None:
         servers = [(replica.grpc, replica.http) for replica in replicas if replica.grpc is not None]
         lines += _listener("grpc", host, grpc_port, " proto h2", servers)
         # A stream has no end to wait for.
         lines += ["  http-request wait-for-body time 60s if { path_end /ModelInfer }"]
+        lines += _anyway("grpc", " proto h2", [server for server, _ in servers])
     return "\n".join(lines) + "\n"
 
 
@@ -85,6 +87,12 @@ def _listener(name: str, host: str, port: int, protocol: str, servers: Sequence[
     for index, (server, check) in enumerate(servers):
         lines.append(f"  server r{index} 127.0.0.1:{server} check port {check}{protocol}{_check(protocol)}")
     return lines
+
+
+def _anyway(name: str, protocol: str, servers: Sequence[int]) -> list[str]:
+    """On a machine that is slow for a moment all checks may fail at once. Then all replicas are tried, a second apart, before it is said that none is ready."""
+    lines = [f"  use_backend {name}-anyway if {{ nbsrv({name}) eq 0 }}", f"backend {name}-anyway"]
+    return lines + [f"  server r{index} 127.0.0.1:{server}{protocol}" for index, server in enumerate(servers)]
 
 
 def _check(protocol: str) -> str:

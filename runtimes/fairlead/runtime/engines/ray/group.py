@@ -10,16 +10,18 @@ the head goes on serving, and joins the next head as soon as that one serves. Wh
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import http.client
 import logging
-import re
 import signal
 import socket
+import tempfile
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fairlead.api.names import HEAD_SERVICE_ENV, RAY_NODE_COUNT_ENV, RAY_PORT, RAY_TOKEN_ENV
 from fairlead.runtime.engines.ray import environment as ray_environment
@@ -27,11 +29,13 @@ from fairlead.runtime.engines.ray import node
 from fairlead.runtime.errors import LoadError
 from fairlead.runtime.settings import Settings
 
+if TYPE_CHECKING:
+    from fairlead.runtime.server import ModelServer
+
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 """Between a worker's looks at its raylet and the head."""
-_IN_FLIGHT = re.compile(rb"^fairlead_requests_in_flight(?:\{.*\})? ([0-9.e+]+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -123,32 +127,36 @@ def answers(address: str, port: int) -> bool:
 
 
 def is_ready(address: str, port: int) -> bool:
-    return (_get(address, port, "/v2/health/ready") or (0, b""))[0] == 200
+    connection = http.client.HTTPConnection(address, port, timeout=2)
+    try:
+        connection.request("GET", "/v2/health/ready")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def finish_requests(settings: Settings) -> None:
-    """Wait until this pod's replica has answered what it has taken. No proxy sends it anything new by then."""
-    time.sleep(settings.drain_seconds)
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
-    deadline = time.monotonic() + settings.grace_seconds
-    while time.monotonic() < deadline:
-        answer = _get(host, settings.http_port, "/metrics")
-        if answer is None or not in_flight(answer[1]):
-            return
-        time.sleep(0.1)
+    """Have this pod's replica drain as any server does that is told to end, and wait for it."""
+    with socket.socket(socket.AF_UNIX) as leaving, contextlib.suppress(OSError):
+        leaving.settimeout(settings.drain_seconds + settings.grace_seconds + 5)
+        leaving.connect(str(drain_socket(settings.host, settings.http_port)))
+        leaving.recv(1)  # the end of the connection is the end of the drain
 
 
-def in_flight(metrics: bytes) -> float:
-    return sum(map(float, _IN_FLIGHT.findall(metrics)))
+async def drain_when_told(server: ModelServer, running: asyncio.Task[None], settings: Settings) -> asyncio.Server:
+    """The replica's side of `finish_requests`: its process is Ray's, and takes no signals from us."""
+
+    async def drain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server.stop()
+        await asyncio.wait({running})
+        writer.close()
+
+    path = drain_socket(settings.host, settings.http_port)
+    path.unlink(missing_ok=True)  # of the replica before this one
+    return await asyncio.start_unix_server(drain, path)
 
 
-def _get(host: str, port: int, path: str) -> tuple[int, bytes] | None:
-    connection = http.client.HTTPConnection(host, port, timeout=2)
-    try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        return response.status, response.read()
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
+def drain_socket(host: str, port: int) -> Path:
+    return Path(tempfile.gettempdir()) / f"fairlead-{host}-{port}.drain"

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from fairlead.runtime.engines.front import ReplicaPorts
-from fairlead.runtime.engines.ray.group import Group
+from fairlead.runtime.engines.ray.group import Group, drain_when_told
 from fairlead.runtime.errors import LoadError, ServingError
 from fairlead.runtime.model import Model
 from fairlead.runtime.pipeline import Pipeline, load_step
@@ -37,11 +37,16 @@ class ServerReplica:
         faulthandler.enable()
         port = ports[serve.get_replica_context().rank.rank % len(ports)]
         behind_front = len(ports) > 1
+        self._in_group = Group.from_environment(os.environ) is not None
         # The settings are the head's; each pod of a group has an address of its own.
-        here = settings.host if Group.from_environment(os.environ) is None else os.environ.get("HOST", settings.host)
-        host = "127.0.0.1" if behind_front else here
+        here = os.environ.get("HOST", settings.host) if self._in_group else settings.host
         self._settings = replace(
-            settings, host=host, http_port=port.http, grpc_port=port.grpc, drain_seconds=0.0, workers=1
+            settings,
+            host="127.0.0.1" if behind_front else here,
+            http_port=port.http,
+            grpc_port=port.grpc,
+            drain_seconds=settings.drain_seconds if self._in_group else 0.0,
+            workers=1,
         )
         self._steps = steps
         self._error: str | None = None
@@ -54,6 +59,8 @@ class ServerReplica:
         repository, names = repository_for(self._settings, source)
         self._server = ModelServer(self._settings, repository, listen(self._settings))
         self._running = asyncio.create_task(self._server.run(names))
+        if self._in_group:
+            self._drain = await drain_when_told(self._server, self._running, self._settings)
         ready = asyncio.create_task(self._server.ready.wait())
         await asyncio.wait({ready, self._running}, return_when=asyncio.FIRST_COMPLETED)
         if self._running.done():
