@@ -27,7 +27,7 @@ GATEWAY_PORT = 8080
 GATEWAY_AGENT_PORT = 9901
 """The agent's own port: /healthz, /readyz, /metrics, /v1/routes."""
 OPERATOR_PORT = 9902
-"""The operator's own port: /healthz, /readyz, /metrics."""
+"""The operator's own port: /healthz, /readyz, /metrics, /v1/autoscaling."""
 RAY_PORT = 6379
 """The port of a Ray's head, where workers join."""
 H2C_APP_PROTOCOL = "kubernetes.io/h2c"
