@@ -40,19 +40,22 @@ async def kill_operator(bench: Bench, name: str, subject: Subject) -> None:
     """All operators at once, so that none can take over before it has started anew."""
     fewest: list[int] = []
 
-    async def kill_and_watch() -> None:
-        await asyncio.sleep(KILL_AFTER)
-        for pod in bench.kind.pods(SYSTEM, "app.kubernetes.io/name=fairlead-operator"):
-            await asyncio.to_thread(bench.kind.kill_container, pod, "operator")
+    async def watch() -> None:
         while True:
             deployment = await subject.client.get(DEPLOYMENTS, subject.deployment, subject.namespace)
             fewest.append(int(deployment["spec"].get("replicas", 1)))
             await asyncio.sleep(0.25)
 
-    killing = asyncio.create_task(kill_and_watch())
-    found: Burst = await steady(subject, name, bench.gateway, RATE, SPIKE_SECONDS)
-    killing.cancel()
-    await asyncio.gather(killing, return_exceptions=True)
+    async def kill() -> None:
+        await asyncio.sleep(KILL_AFTER)
+        for pod in await asyncio.to_thread(bench.kind.pods, SYSTEM, "app.kubernetes.io/name=fairlead-operator"):
+            if any("running" in status["state"] for status in pod["status"]["containerStatuses"]):
+                await asyncio.to_thread(bench.kind.kill_container, pod, "operator")
+        fewest.clear()
+
+    watching = asyncio.create_task(watch())
+    found, _ = await asyncio.gather(steady(subject, name, bench.gateway, RATE, SPIKE_SECONDS), kill())
+    watching.cancel()
     title = "operator killed in the middle of a spike"
     bench.figures.add(f"{title}: failed", sum(found.failures.values()), "requests", goal=0)
     bench.figures.add(f"{title}: replicas before, at most", found.replicas, "replicas")
@@ -77,7 +80,7 @@ async def kill_gateway(bench: Bench, name: str, subject: Subject) -> None:
 
     async def kill() -> None:
         await asyncio.sleep(LOAD_SECONDS / 2)
-        victim = bench.kind.pods(SYSTEM, "app.kubernetes.io/name=fairlead-gateway")[0]
+        [victim, *_] = await asyncio.to_thread(bench.kind.pods, SYSTEM, "app.kubernetes.io/name=fairlead-gateway")
         await asyncio.to_thread(bench.kind.kill_container, victim, "haproxy")
 
     await asyncio.gather(kill(), *(insist() for _ in range(HELD)))
