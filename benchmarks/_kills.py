@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from typing import Any
 
-from _bursts import Burst, steady
+from _bursts import steady
 from _calls import Failed, Http
 from _kind import SYSTEM
 from _tiny import BODY, HTTP_PATH, inference_service
