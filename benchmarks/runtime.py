@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import signal
 import statistics
@@ -220,7 +221,10 @@ def one(server: Server, run: Load, seconds: float) -> Result:
 
 
 def ratio(results: dict[str, list[Result]], name: str, of: Callable[[Result], float], base: str = "bare") -> float:
-    return statistics.median(of(mine) / of(bare) for mine, bare in zip(results[name], results[base], strict=True))
+    """nan if `base` answered nothing in a round."""
+    return statistics.median(
+        of(mine) / (of(bare) or math.nan) for mine, bare in zip(results[name], results[base], strict=True)
+    )
 
 
 GOALS = {
@@ -266,8 +270,15 @@ def memory_and_start(figures: Figures, directory: Path, names: dict[str, str], r
     for number in range(rounds):
         if number and time.monotonic() > until:
             break
-        for name, interpreter in names.items():
-            server = start(name, interpreter, directory, pinned=False, grpc=name != "bare")
+        for name, interpreter in list(names.items()):
+            try:
+                server = start(name, interpreter, directory, pinned=False, grpc=name != "bare")
+            except _process.DidNotStart as reason:
+                if name not in _peers.PEERS:
+                    raise
+                print(f"  {name}: not measured: {reason}", flush=True)
+                del names[name]
+                continue
             start_seconds.setdefault(name, []).append(server.first_answer)
             memory.setdefault(name, []).append(server.process.proportional_set_size())
             server.process.stop(20)
@@ -342,7 +353,7 @@ def main() -> None:
         make_models(directory)
         if options.only != "rates":
             share = options.limit if options.only == "start" else 0.4 * options.limit
-            memory_and_start(figures, directory, names, options.rounds, begun + share)
+            memory_and_start(figures, directory, dict(names), options.rounds, begun + share)
         if options.only != "start":
             os.sched_setaffinity(0, {LOAD_CORE})
             servers: list[Server] = []
