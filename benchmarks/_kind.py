@@ -24,11 +24,18 @@ GATEWAY_PORT, PLAIN_PORT = 30080, 30081
 Object = dict[str, Any]
 
 
+class Unmeasurable(Exception):
+    """What was to be measured did not come about; the message says what, and what the program that was asked said."""
+
+
 def run(*command: str, text: str | None = None, timeout: float = 300) -> str:
-    """What the program prints; ends the benchmark with its complaint if it fails."""
-    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=timeout, check=False)
+    """What the program prints. Raises Unmeasurable with its complaint if it fails, or does not end in time."""
+    try:
+        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=timeout, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise Unmeasurable(f"{' '.join(command[:6])} … did not end within {timeout:.0f} s") from error
     if done.returncode != 0:
-        raise SystemExit(f"{' '.join(command[:6])} …: {done.stderr.strip()[-1000:]}")
+        raise Unmeasurable(f"{' '.join(command[:6])} …: {done.stderr.strip()[-1000:]}")
     return done.stdout
 
 
@@ -109,7 +116,7 @@ class Kind:
         deadline = time.monotonic() + timeout
         while len(self.get("pods", "-n", namespace, "-l", selector)["items"]) != count:
             if time.monotonic() > deadline:
-                raise SystemExit(f"there are not {count} pods of {selector} after {timeout:.0f} s")
+                raise Unmeasurable(f"there are not {count} pods of {selector} after {timeout:.0f} s")
             time.sleep(0.5)
 
     def kill_container(self, pod: Object, container: str) -> None:

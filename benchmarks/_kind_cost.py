@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from _figures import Figures
-from _kind import SYSTEM, Kind, Object, Usage
+from _kind import SYSTEM, Kind, Object, Unmeasurable, Usage
 from _kind_model import pod, versions
 
 from fairlead.api import names
@@ -169,7 +169,7 @@ def _until(condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > deadline:
-            raise SystemExit(f"{what}: not within {PATIENCE:.0f} s")
+            raise Unmeasurable(f"{what}: not within {PATIENCE:.0f} s")
         time.sleep(1.0)
 
 

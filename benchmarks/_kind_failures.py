@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from _figures import Figures
-from _kind import GATEWAY_PORT, PLAIN_PORT, SYSTEM, Kind
+from _kind import GATEWAY_PORT, PLAIN_PORT, SYSTEM, Kind, Unmeasurable
 from _kind_model import BODY, NAMESPACE, PODS, PREDICT, THROUGH, answer, fast
 from _kind_serving import serve
 from _load import http_request
@@ -102,7 +102,7 @@ def _move(kind: Kind, percent: int) -> None:
     deadline = time.monotonic() + PATIENCE
     while not _in_effect(kind.get("isvc", "fast", "-n", NAMESPACE), percent):
         if time.monotonic() > deadline:
-            raise SystemExit(f"the weight is not {percent} after {PATIENCE:.0f} s")
+            raise Unmeasurable(f"the weight is not {percent} after {PATIENCE:.0f} s")
         time.sleep(0.1)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from _figures import Figures
-from _kind import GATEWAY_PORT, PLAIN_PORT, Kind, Object
+from _kind import GATEWAY_PORT, PLAIN_PORT, Kind, Object, Unmeasurable
 from _kind_model import BODY, NAMESPACE, PODS, PREDICT, THROUGH, answer, fast, plain
 from _load import http_load, http_request
 
@@ -72,7 +72,7 @@ async def _start(
                     conditions = event.object.get("status", {}).get("conditions") or ()
                     if event.object["metadata"].get("name") == name and is_true(conditions, condition):
                         return time.monotonic() - began
-            raise SystemExit(f"the watch of {resource} ended")
+            raise Unmeasurable(f"the watch of {resource} ended")
 
         async def answered() -> float:
             request = http_request(f"{prefix}{PREDICT}", BODY, {"Connection": "close"})
@@ -149,5 +149,5 @@ def serve(kind: Kind, replicas: int) -> None:
         request = http_request(f"{prefix}{PREDICT}", BODY, {"Connection": "close"})
         while not asyncio.run(_response(kind.ports[port], request)).endswith(answer(1)):
             if time.monotonic() > deadline:
-                raise SystemExit(f"no answer on node port {port} within {PATIENCE:.0f} s")
+                raise Unmeasurable(f"no answer on node port {port} within {PATIENCE:.0f} s")
             time.sleep(0.1)

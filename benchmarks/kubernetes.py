@@ -16,11 +16,13 @@ import time
 from pathlib import Path
 
 from _figures import Figures
-from _kind import Kind, cluster
+from _kind import Kind, Unmeasurable, cluster
 from _kind_cost import measure_crds, measure_idle, measure_many, measure_zero
 from _kind_failures import measure_gateways, measure_pods, measure_weights
 from _kind_model import versions
 from _kind_serving import measure_added, measure_ready, measure_requests
+
+from fairlead.kube.errors import KubeError
 
 PARTS = ("idle", "crds", "ready", "requests", "added", "pods", "gateways", "weights", "zero", "many")
 LONG = ("zero", "many")
@@ -61,17 +63,26 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="leave the cluster, and take up the one that was left")
     options = parser.parse_args()
     figures = Figures("On Kubernetes (kind, one node)")
+    unfinished: list[str] = []
     try:
         with cluster(options.name, options.tag, keep=options.keep) as kind:
             figures.add("helm install to all ready, images loaded", kind.install(), "s", goal=30)
             kind.apply(*versions())
             for part in options.only or [part for part in PARTS if part not in LONG]:
                 began = time.monotonic()
-                measure(part, kind, figures, options)
+                try:
+                    measure(part, kind, figures, options)
+                except (Unmeasurable, KubeError, TimeoutError) as error:  # the other parts can be measured all the same
+                    unfinished.append(part)
+                    print(f"{part}: {error or type(error).__name__}", flush=True)
                 load = Path("/proc/loadavg").read_text().split()[0]
                 print(f"{part}: {time.monotonic() - began:.0f} s; load average of this machine {load}", flush=True)
+    except Unmeasurable as error:  # without a cluster, or a chart in it, there is nothing to go on with
+        sys.exit(str(error))
     finally:  # what was measured until then, in any case
         figures.finish(options.json)
+    if unfinished:
+        sys.exit(f"not measured to the end: {', '.join(unfinished)}")
 
 
 if __name__ == "__main__":
