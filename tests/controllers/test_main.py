@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
+import sys
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
 from fairlead.controllers.__main__ import JsonFormatter, main, parser
+from fairlead.kube.lease import LeaseLost
 
 
 def test_a_kubeconfig_that_is_not_there_ends_it_with_a_plain_error(
@@ -37,3 +43,20 @@ def test_json_logs_are_one_object_a_line() -> None:
     assert "\n" not in line
     entry = orjson.loads(line)
     assert (entry["level"], entry["logger"], entry["message"]) == ("warning", "fairlead", "iris is\nlate")
+
+
+def test_an_operator_that_has_lost_its_lease_begins_anew_in_its_own_process(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It must not wait in the kubelet's back-off, as a process that ends would."""
+    begun: list[tuple[str, list[str]]] = []
+
+    def lose(run: Coroutine[Any, Any, None]) -> None:
+        run.close()
+        raise LeaseLost("lease fairlead-operator could not be renewed for 10 s")
+
+    monkeypatch.setattr(asyncio, "run", lose)
+    monkeypatch.setattr(os, "execv", lambda program, words: begun.append((program, words)))
+    main([])
+    assert begun == [(sys.executable, sys.orig_argv)]
+    assert "could not be renewed for 10 s: starting anew" in caplog.text

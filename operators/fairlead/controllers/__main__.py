@@ -23,7 +23,7 @@ from fairlead.controllers.wiring import inference_service_controller
 from fairlead.kube.client import Client
 from fairlead.kube.errors import KubeError
 from fairlead.kube.events import Events
-from fairlead.kube.lease import Lease
+from fairlead.kube.lease import Lease, LeaseLost
 from fairlead.kube.manager import Manager
 from fairlead.kube.metrics import REGISTRY
 from fairlead.kube.resources import CUSTOM_RESOURCE_DEFINITIONS
@@ -39,6 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     _log_to_stderr(as_json=options.log_json, level=options.log_level)
     try:
         asyncio.run(_run(options))
+    except LeaseLost as error:
+        # Nothing of what it knew may be used again. A process that ended for it would wait for minutes in the kubelet's back-off on a busy node, and so
+        # would the other operator: nobody would wake models meanwhile.
+        log.error("%s: starting anew", error)
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606
     except (KubeError, OSError) as error:
         log.error("%s", error)
         return 1

@@ -2,7 +2,7 @@
 
     informers ──► synced ──► Lease taken ──► controllers and tasks ──► SIGTERM ──► workers end ──► Lease given back
                                 │ lost
-                                └──► all reconciles cancelled, LeaseLost: the process ends, another one leads
+                                └──► all reconciles cancelled, LeaseLost: the process begins anew, another one leads
 
 A standby's informers run and its queues fill, so it takes over with everything in memory.
 """
