@@ -74,6 +74,7 @@ class Autoscaler:
         self._clock = clock
         self._now = now
         self._before: Mapping[str, Reading] = {}
+        self._silent: set[str] = set()
         self.known: dict[Key, Known] = {}
         """By workload, of the last tick; to be read only."""
         self.running = False
@@ -91,6 +92,7 @@ class Autoscaler:
                 agents = await self._agents.addresses()
                 for agent in watched.keys() - set(agents):
                     watched.pop(agent).cancel()
+                    self._silent.discard(agent)
                 for agent in set(agents) - watched.keys():
                     watched[agent] = group.create_task(self._watch_demand(agent), name=f"demand-{agent}")
                 with TICK_SECONDS.time():
@@ -204,11 +206,15 @@ class Autoscaler:
 
     async def _read(self, agent: str) -> Reading | None:
         try:
-            return await self._agents.stats(agent)
+            reading = await self._agents.stats(agent)
         except AgentSilent as error:
-            log.warning("nothing is scaled down: %s", error)
+            if agent not in self._silent:
+                log.warning("nothing is scaled down until it answers: %s", error)
+            self._silent.add(agent)
             SILENT_AGENTS.inc()
             return None
+        self._silent.discard(agent)
+        return reading
 
     async def _watch_demand(self, agent: str) -> None:
         version = 0
