@@ -49,6 +49,9 @@ bench: install   ## print the figures of all benchmarks; for a quiet machine
 soak: install    ## a million requests, good and bad, over every protocol, on both engines: every answer checked, memory watched
 	for engine in process ray; do $(BIN)/python benchmarks/soak.py --engine $$engine || exit 1; done
 
+bench-kind: install images  ## the same of benchmarks on kind: about a quarter of an hour
+	for name in kubernetes autoscaling; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+
 lint: install    ## ruff, mypy --strict, import layers, stale generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
