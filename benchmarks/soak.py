@@ -144,7 +144,7 @@ def growth(memory: list[tuple[int, float]]) -> float:
     if len({requests for requests, _ in kept}) < 2:
         return 0.0
     requests, megabytes = zip(*kept, strict=True)
-    return statistics.linear_regression(requests, megabytes).slope * (requests[-1] - requests[0])
+    return float(statistics.linear_regression(requests, megabytes).slope) * (requests[-1] - requests[0])
 
 
 def start_server(engine: str, directory: Path, http_port: int, grpc_port: int) -> process.Process:
