@@ -143,8 +143,8 @@ def growth(memory: list[tuple[int, float]]) -> float:
     kept = [sample for sample in memory if sample[0] >= WARM_UP * memory[-1][0]]
     if len({requests for requests, _ in kept}) < 2:
         return 0.0
-    requests, megabytes = zip(*kept, strict=True)
-    return float(statistics.linear_regression(requests, megabytes).slope) * (requests[-1] - requests[0])
+    line = statistics.linear_regression([requests for requests, _ in kept], [megabytes for _, megabytes in kept])
+    return line.slope * (kept[-1][0] - kept[0][0])
 
 
 def start_server(engine: str, directory: Path, http_port: int, grpc_port: int) -> process.Process:
