@@ -12,11 +12,12 @@ COPY --from=core /dependencies /dependencies
 ENV PYTHONPATH=/dependencies
 ARG PIP_FIND_LINKS
 ARG TORCH=2.13.0
-# Only what the core runtime has not: pip sees that on PYTHONPATH. Left out of PyTorch: headers and tests.
+# Only what the core runtime has not: pip sees that on PYTHONPATH. Left out of PyTorch: headers, tests, and a file that only later
+# Pythons can compile.
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip install --no-compile --prefix /torch "torch==${TORCH}" safetensors \
  && mv "$(find /torch -type d -name '*-packages' | head -1)" /packages && cd /packages \
- && rm -rf torch/bin torch/include torch/share torch/test torch/lib/*test*.so caffe2 \
+ && rm -rf torch/bin torch/include torch/share torch/test torch/lib/*test*.so torch/testing/_internal/py312_intrinsics.py caffe2 \
  && python -m compileall -q -j 0 /packages
 
 FROM ${CORE}
