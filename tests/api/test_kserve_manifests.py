@@ -104,7 +104,7 @@ def test_notes_reach_into_transformers_canaries_and_framework_fields() -> None:
             "metadata": {"name": "iris"},
             "spec": {
                 "predictor": {"sklearn": {"name": "x"}},
-                "transformer": {"containers": [{}], "batcher": {}},
+                "transformer": {"containers": [{}], "batcher": {"timeout": 5}},
                 "canary": [
                     {"trafficPercent": 1, "predictor": {"name": "a", "onnx": {"confidential": {}}, "logger": {}}}
                 ],
@@ -113,7 +113,7 @@ def test_notes_reach_into_transformers_canaries_and_framework_fields() -> None:
     )
     assert {note.path for note in not_acted_on(isvc)} == {
         "spec.predictor.sklearn.name",
-        "spec.transformer.batcher",
+        "spec.transformer.batcher.timeout",
         "spec.canary[0].predictor.onnx.confidential",
         "spec.canary[0].predictor.logger",
     }

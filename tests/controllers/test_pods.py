@@ -258,6 +258,21 @@ def test_pickle_is_allowed_by_an_environment_variable() -> None:
     assert {"name": "FAIRLEAD_ALLOW_PICKLE", "value": "true"} in env
 
 
+def test_a_batcher_says_how_much_is_predicted_together_and_a_new_size_is_a_new_revision() -> None:
+    def batched(**fields: int) -> dict[str, Any]:
+        obj = model()
+        obj["spec"]["predictor"]["batcher"] = fields
+        return obj
+
+    for fields, size in (({"maxBatchSize": 8, "maxLatency": 500}, "8"), ({}, "32")):
+        env = rendered(batched(**fields))["containers"][0]["env"]
+        assert {"name": "FAIRLEAD_MAX_BATCH_SIZE", "value": size} in env
+    revisions = [
+        digest(inputs(source(batched(**fields)), SETTINGS)) for fields in ({"maxBatchSize": 8}, {"maxBatchSize": 9}, {})
+    ]
+    assert len({*revisions, digest(inputs(source(model()), SETTINGS))}) == 4
+
+
 def test_templates_come_from_the_services_metadata() -> None:
     args = ["{{.Name}}", "{{ .Namespace }}", "{{.Labels.size}}", '{{ index .Annotations "acme.dev/x" }}']
     obj = isvc(annotations={"acme.dev/x": "y"})

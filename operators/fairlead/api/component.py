@@ -13,6 +13,8 @@ from fairlead.api.quantity import parse_quantity
 
 DEFAULT_MIN_REPLICAS = 1
 DEFAULT_TIMEOUT_SECONDS = 60
+DEFAULT_MAX_BATCH_SIZE = 32
+"""Of a `batcher` that does not say; KServe's."""
 DEFAULT_RESOURCES = {"cpu": "1", "memory": "2Gi"}
 
 
@@ -50,11 +52,15 @@ class Logger(ApiType):
 
 
 class Batcher(ApiType):
-    """Requests that arrive within `maxLatency` ms are predicted together, at most `maxBatchSize` at a time."""
+    """Requests that wait are predicted together, at most `maxBatchSize` rows at a time; none waits `maxLatency` ms for others."""
 
     max_batch_size: Count | None = None
     max_latency: Count | None = None
     timeout: Count | None = None
+
+    def effective_max_batch_size(self) -> int:
+        """Rows."""
+        return self.max_batch_size or DEFAULT_MAX_BATCH_SIZE
 
 
 class AutoScaling(ApiType):

@@ -134,6 +134,8 @@ ALLOW_PICKLE = "fairlead.dev/allow-pickle"
 """On an InferenceService or its namespace: `"true"` lets the model server unpickle model files."""
 ALLOW_PICKLE_ENV = "FAIRLEAD_ALLOW_PICKLE"
 """How the model server is told so: `true`."""
+MAX_BATCH_SIZE_ENV = "FAIRLEAD_MAX_BATCH_SIZE"
+"""How the model server is told of `batcher.maxBatchSize`: rows predicted together at most."""
 STORAGE_MIRRORS_ENV = "FAIRLEAD_STORAGE_MIRRORS"
 """What whoever fetches a model is told of mirrors: rules `PREFIX -> REPLACEMENT`, one a line or separated by `;`."""
 

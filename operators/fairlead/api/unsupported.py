@@ -50,9 +50,7 @@ FIELDS = (
         lambda value, component, annotations: annotations.get(names.AUTOSCALER_CLASS) != "keda",
     ),
     Entry("component.logger", "has no effect yet: payloads are not logged"),
-    Entry(
-        "component.batcher", "has no effect: Fairlead's runtimes predict together what waits together, by themselves"
-    ),
+    Entry("component.batcher.timeout", "has no effect: a request has the component's timeout"),
     Entry("component.ephemeralContainers", "has no effect: Kubernetes does not take them in a pod template"),
     Entry("model.name", "has no effect: the container keeps the runtime's name"),
     Entry("model.storage.schemaPath", "has no effect: the model says itself what it takes"),

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fairlead.api.names import GRPC_PORT, HTTP_PORT, MODEL_DIR, STORAGE_URI_ENV
+from fairlead.api.names import GRPC_PORT, HTTP_PORT, MAX_BATCH_SIZE_ENV, MODEL_DIR, STORAGE_URI_ENV
 from fairlead.runtime.runner import DEFAULT_MAX_BATCH_SIZE, DEFAULT_MAX_QUEUE
 
 log = logging.getLogger(__name__)
@@ -173,8 +173,8 @@ def _limit_flags(parser: argparse.ArgumentParser, environment: Mapping[str, str]
     group.add_argument(
         "--max_batch_size",
         type=int,
-        default=int(environment.get("FAIRLEAD_MAX_BATCH_SIZE") or DEFAULT_MAX_BATCH_SIZE),
-        help="rows predicted together; 1: no batching [FAIRLEAD_MAX_BATCH_SIZE]",
+        default=int(environment.get(MAX_BATCH_SIZE_ENV) or DEFAULT_MAX_BATCH_SIZE),
+        help=f"rows predicted together; 1: no batching [{MAX_BATCH_SIZE_ENV}]",
     )
     group.add_argument("--max_queue", type=int, default=DEFAULT_MAX_QUEUE, help="requests that may wait for a model")
     group.add_argument("--max_buffer_size", type=int, default=DEFAULT_MAX_BODY, help="largest request body, bytes")

@@ -120,6 +120,8 @@ def inputs(source: PodSource, settings: Settings) -> Open:
         found["predictorHost"] = _predictor_host(source.isvc, settings)
     if source.allow_pickle:
         found["allowPickle"] = True
+    if source.fields.batcher is not None:
+        found["maxBatchSize"] = source.fields.batcher.effective_max_batch_size()
     if stored_by := storage_inputs(source):
         found["storage"] = stored_by
     return found
@@ -133,7 +135,7 @@ def pod_template(source: PodSource, settings: Settings) -> Open:
     """`metadata` and `spec` of the pods, without the labels that tell one workload from another. Raises SpecError."""
     spec, main = _model_pod(source) if source.model is not None else _custom_pod(source)
     provided = stored(source, main, settings)
-    env = [*provided.env, *([{"name": names.ALLOW_PICKLE_ENV, "value": "true"}] if source.allow_pickle else [])]
+    env = [*provided.env, *({"name": name, "value": value} for name, value in _told(source).items())]
     added = {"env": env, "volumeMounts": [*provided.mounts, *provided.own_mounts]}
     main = merged(main, {field: entries for field, entries in added.items() if entries})
     if provided.env_from:
@@ -150,6 +152,16 @@ def pod_template(source: PodSource, settings: Settings) -> Open:
     longest = source.fields.effective_timeout()
     spec.setdefault("terminationGracePeriodSeconds", max(30, PRE_STOP_SECONDS + longest + DRAIN_MARGIN_SECONDS))
     return {"metadata": _metadata(source), "spec": spec}
+
+
+def _told(source: PodSource) -> dict[str, str]:
+    """What the model server learns from its environment. One that is not Fairlead's does not read it."""
+    told = {}
+    if source.allow_pickle:
+        told[names.ALLOW_PICKLE_ENV] = "true"
+    if source.fields.batcher is not None:
+        told[names.MAX_BATCH_SIZE_ENV] = str(source.fields.batcher.effective_max_batch_size())
+    return told
 
 
 def _model_pod(source: PodSource) -> tuple[Open, Open]:
