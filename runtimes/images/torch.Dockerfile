@@ -17,7 +17,7 @@ ARG TORCH=2.13.0
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip install --no-compile --prefix /torch "torch==${TORCH}" safetensors \
  && mv "$(find /torch -type d -name '*-packages' | head -1)" /packages && cd /packages \
- && rm -rf torch/bin torch/include torch/share torch/test torch/lib/*test*.so torch/testing/_internal/py312_intrinsics.py caffe2 \
+ && find torch/bin -type f ! -name torch_shm_manager -delete && rm -rf torch/include torch/share torch/test torch/lib/*test*.so torch/testing/_internal/py312_intrinsics.py caffe2 \
  && python -m compileall -q -j 0 /packages
 
 FROM ${CORE}
