@@ -147,10 +147,7 @@ def test_an_endpoint_that_leaves_is_drained_and_its_server_waits_for_the_last_re
     state.backends["h1-0001"][0] = replace(state.backends["h1-0001"][0], busy=3)
 
     leaving = plan(state, table({"ns/a/h1": {ENDPOINTS[1]}}))
-    assert [c.text for c in leaving.commands] == [
-        "set server h1-0001/hold state maint",
-        "set server h1-0001/s1 state drain",
-    ]
+    assert [c.text for c in leaving.commands] == ["set server h1-0001/s1 state drain"]
     assert leaving.missing_slots == {"h1-0001": 1}
     for command in leaving.commands:
         command.apply(state)
@@ -158,7 +155,10 @@ def test_an_endpoint_that_leaves_is_drained_and_its_server_waits_for_the_last_re
     assert plan(state, table({"ns/a/h1": set()})).draining
 
     state.backends["h1-0001"][0] = replace(state.backends["h1-0001"][0], busy=0)
-    assert plan(state, table({"ns/a/h1": set()})).commands == [SetAdmin("h1-0001", 0, "maint")]
+    assert plan(state, table({"ns/a/h1": set()})).commands == [
+        SetReturning("h1-0001", on=False),  # as long as it had some, they could come back from it
+        SetAdmin("h1-0001", 0, "maint"),
+    ]
 
 
 def test_an_endpoint_that_comes_back_while_it_drains_keeps_its_server():
@@ -166,10 +166,7 @@ def test_an_endpoint_that_comes_back_while_it_drains_keeps_its_server():
     run(state, table({"ns/a/h1": {ENDPOINTS[0]}}))
     for command in plan(state, table({"ns/a/h1": set()})).commands:
         command.apply(state)
-    assert plan(state, table({"ns/a/h1": {ENDPOINTS[0]}})).commands == [
-        SetAdmin("h1-0001", 0, "ready"),
-        SetReturning("h1-0001", on=True),
-    ]
+    assert plan(state, table({"ns/a/h1": {ENDPOINTS[0]}})).commands == [SetAdmin("h1-0001", 0, "ready")]
 
 
 def test_a_backend_is_not_lent_again_while_its_last_requests_run():

@@ -169,8 +169,10 @@ def _place(result: Plan, backend: str, slots: list[Slot], upstream: Upstream | N
             result.commands.append(SetMaxconn(backend, number, maxconn))
         if slots[number].admin != "ready":
             result.commands.append(SetAdmin(backend, number, "ready"))
-    if returning != bool(at):
-        result.commands.append(SetReturning(backend, bool(at)))
+    if at and not returning:
+        result.commands.append(SetReturning(backend, on=True))
+    if returning and not at and not any(slot.busy or slot.admin == "ready" for slot in slots):
+        result.commands.append(SetReturning(backend, on=False))
     for number, slot in enumerate(slots):
         if number in at.values():
             continue

@@ -44,7 +44,8 @@ class Slot:
 class State:
     """`backends` maps a backend's name to its slots; slot `n` is HAProxy's server `s{n+1}`. `returning`: backends whose server `hold` is in use.
 
-    That is so while the backend has pods, as far as the agent knows: without any, requests wait before they come to a backend.
+    That is so while the backend has pods, as far as the agent knows, and until the last one's requests have ended: without any, requests wait
+    before they come to a backend.
     """
 
     maps: dict[str, dict[str, str]] = field(default_factory=lambda: {name: {} for name in MAPS})
