@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fairlead.kube.objects import Object
 from fairlead.local.node.environment import ContainerConfigError, Sources, environment, expand
 from fairlead.local.node.pod_process import Command, NeedsCluster, command, is_our_runtime, rewritten
-from fairlead.local.node.volumes import mounts, volumes
+from fairlead.local.node.volumes import Volume, mounts, volumes
 
 POD: Object = {
     "metadata": {"name": "p", "namespace": "ns", "uid": "u", "labels": {"app": "a"}, "annotations": {"x/y": "z"}},
@@ -216,6 +216,16 @@ def test_mounts_lead_to_their_volumes_and_our_runtimes_have_a_place_for_the_mode
     }
     container["volumeMounts"] = [{"name": "e", "mountPath": "/mnt/models"}]
     assert mounts(container, made, DIRECTORY) == {"/mnt/models": Path("/d/volumes/e")}
+
+
+def test_scratch_directories_are_the_machines() -> None:
+    container = {
+        "name": "c",
+        "volumeMounts": [{"name": "scratch", "mountPath": path} for path in ("/tmp", "/dev/shm", "/mnt/x")],
+    }
+    assert mounts(container, {"scratch": Volume(Path("/pods/1/volumes/scratch"))}, Path("/pods/1")) == {
+        "/mnt/x": Path("/pods/1/volumes/scratch")
+    }
 
 
 def test_a_mount_of_no_volume_is_an_error() -> None:

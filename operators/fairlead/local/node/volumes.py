@@ -12,6 +12,9 @@ from fairlead.local.node import objects
 from fairlead.local.node.environment import ContainerConfigError, Sources
 from fairlead.local.node.pod_process import NeedsCluster, image_directories
 
+_SCRATCH = ("/tmp", "/dev/shm")  # noqa: S108  paths in a pod
+"""Where images with a read-only root file system have an emptyDir. A process of this machine has the machine's; what else lies there, such as a
+virtual environment or a model, has to stay where its name says."""
 SUPPORTED = "emptyDir, configMap, secret, projected, hostPath and persistentVolumeClaim"
 
 
@@ -44,6 +47,8 @@ def mounts(container: Mapping[str, Any], planned: Mapping[str, Volume], pod_dire
             raise ContainerConfigError(
                 f"container {container['name']} mounts volume {mount['name']}, which the pod does not have"
             )
+        if mount["mountPath"].rstrip("/") in _SCRATCH:
+            continue
         found[mount["mountPath"]] = planned[mount["name"]].path / mount.get("subPath", "")
     return found
 
