@@ -66,6 +66,10 @@ class _HttpConnection:
             if b" 200 " not in head[:16]:
                 raise RuntimeError(self.received[:500].decode("latin-1"))
             at = head.find(b"content-length:")
+            if at < 0:  # in chunks: none of the answers here has the last one's mark within
+                whole = self.received.endswith(b"0\r\n\r\n")
+                self.received = b"" if whole else self.received
+                return whole
             length = int(head[at + 15 :].split(b"\r\n", 1)[0])
             self.missing = length - (len(self.received) - end - 4)
         else:
