@@ -9,7 +9,7 @@ growth is the slope of a line through the samples after the first fifth.
 
 The exit code is 0 if every request was answered as it must be, memory grew by less than MAX_GROWTH MB, no file stayed open,
 and the server ended by itself at SIGTERM. It is no timing figure, may run beside other work (it lowers its
-own priority), and takes about a quarter of an hour.
+own priority), and takes some minutes.
 """
 
 from __future__ import annotations
