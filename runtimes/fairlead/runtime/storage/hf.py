@@ -7,15 +7,14 @@ import importlib
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from fairlead.runtime.storage.base import FetchOptions, Provider
 from fairlead.runtime.storage.credentials import effective
 from fairlead.runtime.storage.errors import StorageError, TransientError
+from fairlead.runtime.storage.retrying import retrying
 
 REPORT_EVERY = 1.0
 """Seconds between two looks at how much of the repository is there."""
@@ -40,7 +39,7 @@ class HfProvider(Provider):
         def ask() -> Any:
             return api.model_info(self.repository, revision=self.revision, files_metadata=True)
 
-        found = self._retrying(ask)
+        found = retrying(self.options, self._translated, ask)
         self._commit = str(found.sha)
         sizes = [getattr(file, "size", None) for file in found.siblings or ()]
         known = [size for size in sizes if size is not None]
@@ -55,23 +54,9 @@ class HfProvider(Provider):
             hub.snapshot_download(self.repository, revision=self._commit, local_dir=directory, **self._access())
 
         with self._reporting(directory):
-            self._retrying(fetch)
+            retrying(self.options, self._translated, fetch)
         shutil.rmtree(directory / ".cache", ignore_errors=True)
         self.options.report(_size(directory), self._size)
-
-    def _retrying(self, action: Callable[[], Any]) -> Any:
-        def translated() -> Any:
-            try:
-                return action()
-            except Exception as error:
-                raise self._translated(error) from error
-
-        return Retrying(
-            stop=stop_after_attempt(self.options.attempts),
-            wait=wait_random_exponential(multiplier=self.options.backoff, max=30),
-            retry=retry_if_exception_type(TransientError),
-            reraise=True,
-        )(translated)
 
     @contextlib.contextmanager
     def _reporting(self, directory: Path) -> Iterator[None]:

@@ -17,10 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, NamedTuple
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
-
 from fairlead.runtime.storage.base import PART_SUFFIX, FetchOptions, Provider
 from fairlead.runtime.storage.errors import StorageError, TransientError, disk_error, no_space
+from fairlead.runtime.storage.retrying import retrying
 from fairlead.runtime.storage.verify import md5
 
 BLOCK = 8 << 20
@@ -73,14 +72,17 @@ class ObjectProvider(Provider):
         missing = sum(blob.size for blob in blobs) - sum(_have(directory / blob.name) for blob in blobs)
         if missing > shutil.disk_usage(directory).free:
             raise no_space(self.uri, directory, missing)
+
+        def fetch(blob: Blob) -> None:
+            retrying(self.options, self._translated, lambda: self._download(blob, directory / blob.name))
+
         with ThreadPoolExecutor(PARALLEL) as pool:
-            # Listed: the first error is raised here.
-            list(pool.map(lambda blob: self._retrying(self._download, blob, directory / blob.name), blobs))
+            list(pool.map(fetch, blobs))  # listed: the first error is raised here
 
     def blobs(self) -> list[Blob]:
         """The objects at the address, sorted. Raises StorageError if there is none."""
         if self._blobs is None:
-            self._blobs = self._retrying(self._list)
+            self._blobs = retrying(self.options, self._translated, self._list)
         return self._blobs
 
     def _list(self) -> list[Blob]:
@@ -169,22 +171,6 @@ class ObjectProvider(Provider):
                 except ValueError as error:
                     raise StorageError(self.uri, str(error), "correct the credentials") from error
             return self._filesystem
-
-    def _retrying(self, action: Any, *arguments: Any) -> Any:
-        def translated(*arguments: Any) -> Any:
-            try:
-                return action(*arguments)
-            except StorageError:
-                raise
-            except Exception as error:
-                raise self._translated(error) from error
-
-        return Retrying(
-            stop=stop_after_attempt(self.options.attempts),
-            wait=wait_random_exponential(multiplier=self.options.backoff, max=30),
-            retry=retry_if_exception_type(TransientError),
-            reraise=True,
-        )(translated, *arguments)
 
     def _translated(self, error: Exception) -> StorageError:
         """A store's error in our words."""
