@@ -29,19 +29,20 @@ demo: install    ## handwritten digits: served, rolled out as a canary, promoted
 e2e: install images  ## the same scenarios on kind (needs docker, kind, kubectl, helm)
 	$(BIN)/pytest e2e --cluster=kind
 
-SIZES = docker images --format '{{.Repository}}:{{.Tag}}\t{{.Size}}' | grep '^fairlead/.*:$(VERSION)'
+IMAGES = operator haproxy runtime-core runtime-ray
+SIZES  = $(PYTHON) tools/image_sizes.py $(patsubst %,fairlead/%:$(VERSION),$(1))
 
-images:          ## build the container images that the end-to-end tests use, and print their sizes
+images:          ## build the container images that the end-to-end tests use; print their sizes and what takes the space
 	docker build -q -f operators/image/Dockerfile -t fairlead/operator:$(VERSION) .
 	docker build -q -f operators/image/haproxy.Dockerfile -t fairlead/haproxy:$(VERSION) .
 	docker build -q -f runtimes/images/core.Dockerfile -t fairlead/runtime-core:$(VERSION) .
 	docker build -q -f runtimes/images/ray.Dockerfile --build-arg CORE=fairlead/runtime-core:$(VERSION) -t fairlead/runtime-ray:$(VERSION) .
-	@$(SIZES)
+	@$(call SIZES,$(IMAGES))
 
 images-all: images  ## PyTorch's too (PIP_FIND_LINKS=… names a page of CPU builds, or it has gigabytes of CUDA)
 	docker build -q -f runtimes/images/torch.Dockerfile --network host --build-arg CORE=fairlead/runtime-core:$(VERSION) \
 	  --build-arg PIP_FIND_LINKS=$(PIP_FIND_LINKS) -t fairlead/runtime-torch:$(VERSION) .
-	@$(SIZES)
+	@$(call SIZES,runtime-torch)
 
 bench: install   ## print the figures of all benchmarks; for a quiet machine
 	for name in gateway control_plane runtime autoscaling_simulation autoscaling_tick; do $(BIN)/python benchmarks/$$name.py || exit 1; done
