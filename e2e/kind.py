@@ -33,7 +33,8 @@ IMAGES = tuple(
     )
 )
 RAY_IMAGE = f"fairlead/runtime-ray:{TAG}"
-"""Loaded where it has been built; without it, the scenarios that need it are skipped."""
+TORCH_IMAGE = f"fairlead/runtime-torch:{TAG}"
+"""Both are loaded where they have been built; without them, the scenarios that need them are skipped."""
 CHART = Path(__file__).parent.parent / "charts" / "fairlead"
 NODE_PORT = 30080
 
@@ -54,7 +55,7 @@ class KindCluster(Cluster):
             taken_up = False
         if not _run("docker", "images", "--quiet", CUSTOM_IMAGE).strip():
             _run("docker", "pull", CUSTOM_IMAGE, timeout=300)
-        images = [*IMAGES, *([RAY_IMAGE] if self.has_ray() else [])]
+        images = [*IMAGES, *filter(self.has_image, (RAY_IMAGE, TORCH_IMAGE))]
         _run("kind", "load", "docker-image", "--name", NAME, "--nodes", ",".join(self.workers), *images, timeout=600)
         self._serve_models()
         self.helm_upgrade()
@@ -73,8 +74,8 @@ class KindCluster(Cluster):
     def workers(self) -> list[str]:
         return [f"{NAME}-worker", f"{NAME}-worker2"]
 
-    def has_ray(self) -> bool:
-        return bool(_run("docker", "images", "--quiet", RAY_IMAGE).strip())
+    def has_image(self, image: str) -> bool:
+        return bool(_run("docker", "images", "--quiet", image).strip())
 
     def _create(self) -> None:
         port = free_port()
@@ -82,6 +83,7 @@ class KindCluster(Cluster):
         config = {
             "kind": "Cluster",
             "apiVersion": "kind.x-k8s.io/v1alpha4",
+            "featureGates": {"ImageVolume": True},  # on from Kubernetes 1.35; the chart's value says that it may be used
             "nodes": [
                 {"role": "control-plane", "extraPortMappings": [mapping]},
                 {"role": "worker"},

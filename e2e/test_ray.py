@@ -45,7 +45,7 @@ def rule(*args: str, **predictor: Any) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def image(cluster: Cluster) -> None:
-    if isinstance(cluster, KindCluster) and not cluster.has_ray():
+    if isinstance(cluster, KindCluster) and not cluster.has_image(RAY_IMAGE):
         pytest.skip(f"{RAY_IMAGE} is not built: make images")
 
 

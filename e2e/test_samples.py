@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from e2e.cluster import SAMPLES, Cluster
+from e2e.kind import TORCH_IMAGE, KindCluster
 
 FLOWER = [6.8, 2.8, 4.8, 1.4]
 VERSICOLOR = 1
@@ -50,6 +51,7 @@ ASKED = {
     "multi-model": Asked({"linear": VERSICOLOR, "vectors": VERSICOLOR}),
     "onnx": iris("iris-onnx"),
     "python": iris("petal-rule"),
+    "pytorch": iris("iris-pytorch"),
     "runtime": iris("iris-runtime", grpc=False),
     "scale-to-zero": iris("iris-asleep"),
     "sklearn": iris("iris"),
@@ -69,6 +71,8 @@ def test_every_sample_is_asked_something() -> None:
 @pytest.mark.parametrize("sample", sorted(ASKED))
 def test_the_sample_becomes_ready_and_answers(cluster: Cluster, namespace: str, sample: str) -> None:
     asked = ASKED[sample]
+    if sample == "pytorch" and isinstance(cluster, KindCluster) and not cluster.has_image(TORCH_IMAGE):
+        pytest.skip(f"{TORCH_IMAGE} is not built: make images-all")
     for name in filter(None, (asked.before, sample)):
         cluster.kubectl("apply", "--namespace", namespace, "-f", str(SAMPLES / f"{name}.yaml"))
         service = cluster.wait_ready(namespace, service_in(SAMPLES / f"{name}.yaml"), timeout=90)

@@ -11,6 +11,7 @@ from pathlib import Path
 import lightgbm
 import skl2onnx
 import skops.io
+import torch
 import xgboost
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.base import ClassifierMixin
@@ -36,9 +37,19 @@ def main() -> None:
     fitted(xgboost.XGBClassifier(n_estimators=5, max_depth=3)).save_model(HERE / "iris.ubj")
     trees = fitted(lightgbm.LGBMClassifier(n_estimators=5, max_depth=3, verbose=-1))
     trees.booster_.save_model(HERE / "iris.lgb")
+    torch.export.save(exported(linear), HERE / "iris.pt2")
     with zipfile.ZipFile(HERE / "two-models.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(HERE / "iris.skops", "linear/model.skops")
         archive.write(HERE / "iris-v2.skops", "vectors/model.skops")
+
+
+def exported(model: LogisticRegression) -> torch.export.ExportedProgram:
+    """The same as a layer of PyTorch's, for any number of rows."""
+    layer = torch.nn.Linear(4, 3)
+    layer.load_state_dict({"weight": torch.tensor(model.coef_), "bias": torch.tensor(model.intercept_)})
+    program = torch.nn.Sequential(layer, torch.nn.Softmax(dim=1)).eval()
+    rows = {0: torch.export.Dim("rows", min=1, max=1024)}
+    return torch.export.export(program, (torch.zeros(2, 4),), dynamic_shapes={"input": rows})
 
 
 if __name__ == "__main__":
