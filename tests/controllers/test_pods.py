@@ -11,7 +11,8 @@ from fairlead.api.inferenceservice import InferenceService
 from fairlead.api.servingruntime import ClusterServingRuntime
 from fairlead.controllers.inferenceservice.errors import InvalidPredictorSpec
 from fairlead.controllers.inferenceservice.merging import merged
-from fairlead.controllers.inferenceservice.pods import PodSource, digest, inputs, pod_template
+from fairlead.controllers.inferenceservice.pods import digest, inputs, pod_template
+from fairlead.controllers.inferenceservice.podsource import PodSource
 from fairlead.controllers.inferenceservice.settings import Settings
 from fairlead.controllers.inferenceservice.workloads import service_ports
 

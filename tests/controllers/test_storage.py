@@ -19,8 +19,8 @@ from fairlead.controllers.inferenceservice.credentials import (
     secret_names,
 )
 from fairlead.controllers.inferenceservice.errors import InvalidPredictorSpec
-from fairlead.controllers.inferenceservice.pods import PodSource, digest, inputs, pod_template
-from fairlead.controllers.inferenceservice.podstorage import Surroundings
+from fairlead.controllers.inferenceservice.pods import digest, inputs, pod_template
+from fairlead.controllers.inferenceservice.podsource import PodSource, Surroundings
 from fairlead.controllers.inferenceservice.settings import Settings
 from fairlead.kube.errors import Invalid
 from fairlead.kube.objects import Key

@@ -12,7 +12,7 @@ from tests.integration.conftest import ApiServer, run_api_server
 from tests.integration.world import install
 
 from fairlead.controllers.cluster import holds
-from fairlead.controllers.inferenceservice.podstorage import Surroundings
+from fairlead.controllers.inferenceservice.podsource import Surroundings
 from fairlead.kube.client import Client
 from fairlead.kube.objects import Object
 from fairlead.kube.resources import CLUSTER_STORAGE_CONTAINERS, DEPLOYMENTS, SECRETS

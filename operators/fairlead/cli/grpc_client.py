@@ -15,7 +15,7 @@ from fairlead.runtime.protocols import pb
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fairlead.cli.predict import Request
+    from fairlead.cli.request import Request
 
 METHOD = f"/{pb.SERVICE}/ModelInfer"
 MAX_MESSAGE_BYTES = 1 << 30

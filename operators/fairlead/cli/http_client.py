@@ -16,7 +16,7 @@ from fairlead.cli.errors import CliError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fairlead.cli.predict import Request
+    from fairlead.cli.request import Request
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 

@@ -6,13 +6,14 @@ import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
 
 from fairlead.cli import options
 from fairlead.cli.errors import CliError
+from fairlead.cli.request import Request
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,15 +25,6 @@ class Protocol(StrEnum):
     V1 = "v1"
     V2 = "v2"
     GRPC = "grpc"
-
-
-class Request(NamedTuple):
-    """Where and what to send."""
-
-    url: str
-    host: str | None
-    """The Host header, or :authority, if it is not the URL's."""
-    body: bytes
 
 
 def predict(

@@ -24,8 +24,8 @@ from fairlead.controllers.inferenceservice.readiness import carried
 from fairlead.controllers.inferenceservice.revisions import expired
 from fairlead.controllers.inferenceservice.scaling import hpa_target, replicas
 from fairlead.controllers.inferenceservice.status import ComponentReport
+from fairlead.controllers.inferenceservice.workload import Workload
 from fairlead.controllers.inferenceservice.workloads import (
-    Workload,
     address_service,
     controller_revision,
     deployment,

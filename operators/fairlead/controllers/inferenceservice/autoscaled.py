@@ -15,7 +15,8 @@ from fairlead.controllers.inferenceservice.readiness import asleep as is_asleep
 from fairlead.controllers.inferenceservice.readiness import proven
 from fairlead.controllers.inferenceservice.revisions import Readiness
 from fairlead.controllers.inferenceservice.scaling import policy
-from fairlead.controllers.inferenceservice.workloads import Workload, service_ports
+from fairlead.controllers.inferenceservice.workload import Workload
+from fairlead.controllers.inferenceservice.workloads import service_ports
 from fairlead.kube.objects import Key, Object
 
 PORTS = ("prometheus.kserve.io/port", "prometheus.io/port")

@@ -16,13 +16,13 @@ from fairlead.api.predictor import Predictor
 from fairlead.api.servingruntime import ClusterServingRuntime, ServingRuntime
 from fairlead.controllers.inferenceservice.multinode import group
 from fairlead.controllers.inferenceservice.plan import Plan
-from fairlead.controllers.inferenceservice.pods import PodSource, digest, inputs, pod_template
-from fairlead.controllers.inferenceservice.podstorage import Surroundings
+from fairlead.controllers.inferenceservice.pods import digest, inputs, pod_template
+from fairlead.controllers.inferenceservice.podsource import PodSource, Surroundings
 from fairlead.controllers.inferenceservice.revisions import Canary, Intent
 from fairlead.controllers.inferenceservice.runtimes import Runtime, select
 from fairlead.controllers.inferenceservice.scaling import canary_least_replicas, least_replicas
 from fairlead.controllers.inferenceservice.settings import Settings
-from fairlead.controllers.inferenceservice.workloads import Workload
+from fairlead.controllers.inferenceservice.workload import Workload
 from fairlead.kube.objects import Object
 
 

@@ -17,7 +17,7 @@ from fairlead.controllers.cluster import holds, is_controlled
 from fairlead.controllers.inferenceservice.errors import InvalidPredictorSpec
 from fairlead.controllers.inferenceservice.metrics import DEFAULT_CPU_UTILIZATION, of_type
 from fairlead.controllers.inferenceservice.scaling import has_class
-from fairlead.controllers.inferenceservice.workloads import Workload
+from fairlead.controllers.inferenceservice.workload import Workload
 from fairlead.kube.errors import Conflict, Forbidden, NotFound
 from fairlead.kube.objects import Object
 from fairlead.kube.resources import Resource

@@ -13,7 +13,7 @@ import base64
 import math
 import secrets
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fairlead.api import names
 from fairlead.api.base import Open
@@ -21,12 +21,10 @@ from fairlead.api.component import ComponentFields
 from fairlead.api.predictor import PredictorFields, WorkerSpec
 from fairlead.api.quantity import parse_quantity
 from fairlead.controllers.inferenceservice.merging import merged
+from fairlead.controllers.inferenceservice.podsource import PodSource
 from fairlead.controllers.inferenceservice.podstorage import is_ours
+from fairlead.controllers.inferenceservice.workload import Workload
 from fairlead.kube.objects import Object
-
-if TYPE_CHECKING:
-    from fairlead.controllers.inferenceservice.pods import PodSource
-    from fairlead.controllers.inferenceservice.workloads import Workload
 
 HEAD, WORKER = "head", "worker"
 """Values of the label `fairlead.dev/role`."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import orjson
 
@@ -16,12 +15,11 @@ from fairlead.api import names
 from fairlead.api.base import Metadata, Open
 from fairlead.api.component import ComponentFields, with_default_resources
 from fairlead.api.inferenceservice import InferenceService
-from fairlead.api.predictor import ModelSpec, Predictor
 from fairlead.controllers.inferenceservice.errors import InvalidPredictorSpec
 from fairlead.controllers.inferenceservice.merging import merged
 from fairlead.controllers.inferenceservice.multinode import worker_inputs
-from fairlead.controllers.inferenceservice.podstorage import Surroundings, is_ours, storage_inputs, stored
-from fairlead.controllers.inferenceservice.runtimes import Runtime
+from fairlead.controllers.inferenceservice.podsource import PodSource
+from fairlead.controllers.inferenceservice.podstorage import is_ours, storage_inputs, stored
 from fairlead.controllers.inferenceservice.settings import Settings
 from fairlead.controllers.inferenceservice.templates import expand
 
@@ -64,23 +62,6 @@ _STEERING_ANNOTATIONS = (
 _STEERING_LABELS = ("networking.kserve.io/", "networking.knative.dev/", "fairlead.dev/")
 _NO_PODS_ANNOTATIONS = ("kubectl.kubernetes.io/last-applied-configuration", "autoscaling.knative.dev/")
 """What a component's own annotations may hold because someone copied them, and KServe keeps from pods too."""
-
-
-@dataclass(frozen=True)
-class PodSource:
-    """What one component's, or one canary's, pods are made from."""
-
-    isvc: InferenceService
-    kind: str
-    """`predictor`, `transformer` or `explainer`."""
-    fields: ComponentFields
-    runtime: Runtime | None = None
-    allow_pickle: bool = False
-    surroundings: Surroundings = field(default_factory=Surroundings)
-
-    @property
-    def model(self) -> ModelSpec | None:
-        return self.fields.implementation() if isinstance(self.fields, Predictor) else None
 
 
 def labels_of(isvc: Metadata, fields: ComponentFields) -> dict[str, str]:

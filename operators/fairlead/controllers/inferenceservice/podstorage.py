@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from fairlead.api import names
 from fairlead.api.base import Open
 from fairlead.api.component import StorageSpec
 from fairlead.api.inferenceservice import Explainer, Transformer
 from fairlead.api.predictor import Predictor
-from fairlead.api.storagecontainer import ClusterStorageContainer
 from fairlead.controllers.inferenceservice import credentials
-from fairlead.controllers.inferenceservice.credentials import CredentialConfig, Credentials, Given
+from fairlead.controllers.inferenceservice.credentials import Credentials, Given
+from fairlead.controllers.inferenceservice.podsource import PodSource
 from fairlead.controllers.inferenceservice.settings import Settings
 from fairlead.controllers.inferenceservice.storage import (
     OCI,
@@ -25,23 +23,8 @@ from fairlead.controllers.inferenceservice.storage import (
     storage_container,
 )
 
-if TYPE_CHECKING:
-    from fairlead.controllers.inferenceservice.pods import PodSource
-
 RUNTIME, INIT = "runtime", "init"
 """Who fetches, in the annotation `fairlead.dev/storage`."""
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What there is outside of an InferenceService that says how its models are fetched."""
-
-    accounts: Mapping[str, Credentials] = field(default_factory=dict)
-    """By ServiceAccount, those that the components name."""
-    pull_secrets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """By ServiceAccount: Secrets with registries' credentials."""
-    containers: Sequence[ClusterStorageContainer] = ()
-    config: CredentialConfig = field(default_factory=CredentialConfig)
 
 
 def is_ours(source: PodSource) -> bool:

@@ -20,7 +20,7 @@ from fairlead.controllers.inferenceservice.credentials import (
     s3_environment,
     secret_names,
 )
-from fairlead.controllers.inferenceservice.podstorage import Surroundings
+from fairlead.controllers.inferenceservice.podsource import Surroundings
 from fairlead.kube.errors import ApiError, Forbidden, NotFound
 from fairlead.kube.objects import Key, Object
 from fairlead.kube.resources import CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS, Resource

@@ -5,67 +5,17 @@ A Deployment's `replicas` is never among the fields applied here. Whoever scales
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-
 from fairlead.api import names
 from fairlead.api.base import Open
-from fairlead.api.component import ComponentFields
-from fairlead.api.inferenceservice import InferenceService
 from fairlead.controllers.inferenceservice.multinode import head_labels, head_pod, pods_selector
 from fairlead.controllers.inferenceservice.pods import annotations_of, labels_of
 from fairlead.controllers.inferenceservice.revisions import Revision
-from fairlead.controllers.inferenceservice.scaling import HpaTarget, activation_timeout, has_class
-from fairlead.kube.objects import Object, controller_reference
+from fairlead.controllers.inferenceservice.scaling import HpaTarget, activation_timeout
+from fairlead.controllers.inferenceservice.workload import Workload, child_labels, child_metadata
+from fairlead.kube.objects import Object
 
 ROLLING: Open = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"}}
 """No pod leaves before its successor is ready."""
-
-
-@dataclass(frozen=True)
-class Workload:
-    """One Deployment and its Service, which have one name."""
-
-    isvc: InferenceService
-    owner: Object
-    """The InferenceService as the API server sent it."""
-    kind: str
-    fields: ComponentFields
-    revision: Revision
-    """Its `workload` is the name."""
-    template: Open
-    """As stored with the revision: see `pods.pod_template`."""
-    least: int = 1
-    """Fewest pods."""
-    proven: str = ""
-    """The revision that is known to be able to become ready, where there may be no pod."""
-    group: Open | None = None
-    """The workers and what goes with them, as stored with the revision: see `multinode.group`."""
-
-    @property
-    def name(self) -> str:
-        return self.revision.workload
-
-    @property
-    def labels(self) -> dict[str, str]:
-        return {**child_labels(self.isvc.metadata.name, self.kind), names.LABEL_WORKLOAD: self.name}
-
-    @property
-    def selector(self) -> dict[str, str]:
-        return {names.LABEL_APP: f"isvc.{self.name}"}
-
-    @property
-    def scaled_by_keda(self) -> bool:
-        return has_class(self.isvc, "keda") and self.group is None
-
-    def metadata(self, labels: Mapping[str, str], annotations: Mapping[str, str]) -> Open:
-        return _metadata(self.owner, self.name, labels, annotations)
-
-
-def child_labels(isvc: str, kind: str) -> dict[str, str]:
-    """What all children of a component have."""
-    return {names.LABEL_INFERENCE_SERVICE: isvc, names.LABEL_COMPONENT: kind}
 
 
 def controller_revision(owner: Object, kind: str, revision: Revision, content: Open) -> Object:
@@ -76,7 +26,7 @@ def controller_revision(owner: Object, kind: str, revision: Revision, content: O
         names.LABEL_WORKLOAD: revision.workload,
         names.LABEL_DIGEST: revision.digest,
     }
-    return {"metadata": _metadata(owner, revision.name, labels, {}), "revision": revision.number, "data": content}
+    return {"metadata": child_metadata(owner, revision.name, labels, {}), "revision": revision.number, "data": content}
 
 
 def deployment(workload: Workload) -> Object:
@@ -131,7 +81,7 @@ def address_service(name: str, workload: Workload) -> Object:
     """
     labels = child_labels(workload.isvc.metadata.name, workload.kind)
     return {
-        "metadata": _metadata(workload.owner, name, labels, {}),
+        "metadata": child_metadata(workload.owner, name, labels, {}),
         "spec": {"selector": pods_selector(workload), "ports": service_ports(workload.template["spec"])},
     }
 
@@ -196,13 +146,3 @@ def _facing_container(pod: Open) -> Open:
     """The container that requests reach: a transformer beside the model, if it has ports, stands before it."""
     containers: list[Open] = pod["containers"]
     return next((c for c in containers if c["name"] == names.TRANSFORMER_CONTAINER and c.get("ports")), containers[0])
-
-
-def _metadata(owner: Object, name: str, labels: Mapping[str, str], annotations: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        "name": name,
-        "namespace": owner["metadata"]["namespace"],
-        "labels": dict(labels),
-        "annotations": dict(annotations),
-        "ownerReferences": [controller_reference(owner)],
-    }
