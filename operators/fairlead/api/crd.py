@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -111,7 +112,10 @@ def custom_resource_definition(kind: Kind) -> dict[str, Any]:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{kind.plural}.{names.SERVING_GROUP}"},
+        "metadata": {
+            "name": f"{kind.plural}.{names.SERVING_GROUP}",
+            "annotations": {names.CRD_VERSION: package_version("fairlead")},
+        },
         "spec": {
             "group": names.SERVING_GROUP,
             "scope": "Namespaced" if kind.namespaced else "Cluster",

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import orjson
 
 from fairlead.api import names
-from fairlead.api.crd import KINDS, custom_resource_definition
+from fairlead.controllers import crds
 from fairlead.controllers.autoscaler import explain
 from fairlead.controllers.autoscaler.agents import HttpAgents
 from fairlead.controllers.autoscaler.scraping import HttpFetch
@@ -26,7 +26,6 @@ from fairlead.kube.events import Events
 from fairlead.kube.lease import Lease, LeaseLost
 from fairlead.kube.manager import Manager
 from fairlead.kube.metrics import REGISTRY
-from fairlead.kube.resources import CUSTOM_RESOURCE_DEFINITIONS
 
 log = logging.getLogger("fairlead.controllers")
 
@@ -78,7 +77,7 @@ async def _run(options: argparse.Namespace) -> None:
         manager.add_task("starts", starts.run)
         manager.add_routes(explain.route(autoscaler))
         if options.apply_crds:
-            await _apply_crds(client)
+            await crds.bring_up(client, events)
         REGISTRY.register(autoscaler.metrics)
         try:
             await manager.run()
@@ -100,12 +99,6 @@ async def _image_volumes(client: Client, told: str) -> bool:
     except (KubeError, ValueError):
         return False
     return str(version.get("major")) == "1" and minor >= IMAGE_VOLUMES_SINCE
-
-
-async def _apply_crds(client: Client) -> None:
-    """This version's CRDs: installing them is the chart's part, but Helm never upgrades what is in `crds/`."""
-    for kind in KINDS:
-        await client.apply(CUSTOM_RESOURCE_DEFINITIONS, custom_resource_definition(kind), field_manager=names.OPERATOR)
 
 
 def parser() -> argparse.ArgumentParser:
