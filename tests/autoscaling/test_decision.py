@@ -202,34 +202,138 @@ def test_long_requests_that_were_held_do_get_their_replicas() -> None:
     assert line.see(20, running=500, ready=1).desired >= 7
 
 
-@settings(deadline=None, max_examples=60)
-@given(rate=st.integers(5, 500), seconds=st.sampled_from([0.02, 0.1, 0.5]), start=st.integers(2, 30))
-def test_a_queue_that_builds_during_a_start_asks_for_one_replica_more_than_the_steady_load_at_most(
-    rate: int, seconds: float, start: int
-) -> None:
-    # Replicas that work on ten at a time, as containerConcurrency has it; the gateway queues the rest.
-    line = TimeLine(Policy(target=7, min_replicas=0, max_replicas=100), replicas=0)
-    steady = -(-rate * seconds // 7)
-    waiting, ready, pending = 0.0, 0, list[float]()
-    for _ in range(120):
-        ready, pending = ready + sum(at <= line.now for at in pending), [at for at in pending if at > line.now]
-        done = min(ready * 10 * TICK / seconds, waiting + rate * TICK)
-        waiting += rate * TICK - done
-        running = done * seconds / TICK
-        decision = line.see(
-            TICK,
-            running=running,
-            waiting=waiting,
-            arrivals=rate,
-            completions=done / TICK,
-            ready=ready,
-            starting=len(pending),
+class WakeUp:
+    """A service at zero that is asked for at a steady rate: each request takes `seconds`, a replica `start` seconds to come up.
+
+    With `limit` a replica works on so many at a time, and the gateway queues the rest; without, it is given all there are and works on them side by side.
+    """
+
+    def __init__(self, rate: float, seconds: float, start: float, limit: int | None) -> None:
+        self.line = TimeLine(Policy(target=7, min_replicas=0, max_replicas=100), replicas=0)
+        self.rate, self.seconds, self.start, self.limit = rate, seconds, start, limit
+        self.waiting, self.running, self.done, self.ready = 0.0, 0.0, 0.0, 0
+        self.pending: list[float] = []
+        self.steady = -(-rate * seconds // 7)
+
+    def works(self, seconds: float) -> None:
+        """Without an operator, who sees nothing of it."""
+        for _ in range(round(seconds / TICK)):
+            self.line.now += TICK
+            self._tick()
+
+    def is_decided_on(self, seconds: float, **seen: float) -> Decision:
+        """With one. `seen`: where it sees something else than there is."""
+        for _ in range(round(seconds / TICK)):
+            self._tick(self.line.now + TICK)
+            rates = {"arrivals": self.rate, "completions": self.done / TICK}
+            queue = {"running": self.running, "waiting": self.waiting}
+            there = {"ready": self.ready, "starting": len(self.pending)}
+            decision = self.line.see(TICK, **{**queue, **rates, **there, **seen})
+            more = decision.desired - self.ready - len(self.pending)
+            self.pending += [self.line.now + self.start] * more
+            self.ready += min(0, more)
+        return decision
+
+    def is_taken_over(self) -> None:
+        """By an operator that knows the Deployment's replicas and nothing else. Its first look tells no rates, which take two."""
+        self.line.state = initial_state(self.line.now, self.line.state.desired)
+        self.is_decided_on(TICK, arrivals=0.0, completions=0.0, complete=False)
+
+    def _tick(self, now: float | None = None) -> None:
+        now = self.line.now if now is None else now
+        self.ready += sum(at <= now for at in self.pending)
+        self.pending = [at for at in self.pending if at > now]
+        there = self.waiting + self.rate * TICK
+        self.done = (
+            min(self.ready * self.limit * TICK / self.seconds, there) if self.limit else there * bool(self.ready)
         )
-        more = decision.desired - ready - len(pending)
-        pending += [line.now + start] * more
-        ready += min(0, more)
-    assert line.peak <= max(steady + 1, 1.1 * steady)
-    assert waiting == 0
+        self.waiting, self.running = there - self.done, self.done * self.seconds / TICK
+
+
+wake_ups = st.builds(
+    WakeUp,
+    rate=st.integers(5, 500),
+    seconds=st.sampled_from([0.02, 0.1, 0.5]),
+    start=st.integers(2, 30),
+    limit=st.sampled_from([10, None]),
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(wake_ups)
+def test_a_queue_that_builds_during_a_start_asks_for_one_replica_more_than_the_steady_load_at_most(
+    wake: WakeUp,
+) -> None:
+    wake.is_decided_on(240)
+    assert wake.line.peak <= max(wake.steady + 1, 1.1 * wake.steady)
+    assert wake.waiting == 0
+
+
+# --- An operator that takes over --------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=100)
+@given(wake_ups, st.integers(1, 40), st.integers(0, 10))
+def test_an_operator_that_takes_over_at_any_moment_of_a_wake_up_asks_for_no_more_than_that(
+    wake: WakeUp, seconds: int, away: int
+) -> None:
+    wake.is_decided_on(TICK * seconds)
+    before = wake.line.state.desired
+    wake.works(TICK * away)
+    wake.is_taken_over()
+    assert wake.is_decided_on(20).desired >= before
+    wake.is_decided_on(300)
+    assert wake.line.peak <= max(wake.steady + 1, 1.1 * wake.steady)
+    assert wake.waiting == 0
+
+
+def test_an_operator_that_takes_over_as_held_requests_are_let_go_takes_them_for_no_steady_load() -> None:
+    # 500 of 50 ms that were held for 12 s, all with the one replica that should have two at a time.
+    wake = WakeUp(rate=40, seconds=0.05, start=12, limit=None)
+    wake.is_decided_on(4)
+    wake.works(10)
+    wake.is_taken_over()
+    wake.line.see(TICK, running=500, arrivals=40, ready=1)
+    wake.line.see(TICK, running=2, arrivals=40, completions=290, ready=1)
+    wake.is_decided_on(200)
+    assert wake.line.peak <= 2
+
+
+def test_an_operator_that_takes_over_follows_a_rise_that_it_sees_within_the_panic_window() -> None:
+    line = TimeLine(Policy(target=10), replicas=2)
+    line.see(TICK, running=18, complete=False)
+    line.see(2 * TICK, running=18, arrivals=18, completions=18)
+    assert line.see(8, running=100, arrivals=100, completions=95).desired >= 8
+    assert line.see(6, running=100, arrivals=100, completions=100).desired == 10
+
+
+def test_an_operator_that_takes_over_follows_a_rise_of_long_requests_too() -> None:
+    # A minute each: none of the hundred that have come since has been completed.
+    line = TimeLine(Policy(target=10), replicas=2)
+    line.see(TICK, running=100, complete=False)
+    assert line.see(12, running=100, arrivals=2).desired >= 8
+
+
+def test_a_gateway_that_was_never_heard_does_not_keep_a_rise_from_being_followed() -> None:
+    line = TimeLine(Policy(target=10), replicas=1)
+    assert line.see(16, running=100, arrivals=100, completions=100, complete=False).desired == 10
+
+
+def test_an_operator_that_takes_over_a_wake_up_goes_on_with_it_and_gives_it_up_in_its_time() -> None:
+    line = TimeLine(FROM_ZERO, replicas=1)
+    taken = line.see(TICK, waiting=1, ready=0, starting=1, complete=False)
+    assert (taken.desired, taken.mode) == (1, Mode.ACTIVATING)
+    assert line.see(600, waiting=1, ready=0, starting=1, scheduling=True).mode is Mode.ACTIVATING
+    given_up = line.see(122, waiting=1, ready=0, starting=1)
+    assert (given_up.desired, given_up.mode) == (0, Mode.PAUSED)
+
+
+def test_an_operator_that_takes_over_a_service_that_may_not_be_at_zero_takes_its_first_start_for_no_wake_up() -> None:
+    line = TimeLine(Policy(min_replicas=1), replicas=1)
+    assert line.see(600, waiting=1, ready=0, starting=1).mode is not Mode.ACTIVATING
+
+
+# --- Spares, metrics, behavior ----------------------------------------------------------------------------------
 
 
 def test_a_spare_is_kept_beyond_what_demand_needs_and_is_no_demand_itself() -> None:

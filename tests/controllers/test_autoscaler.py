@@ -171,6 +171,27 @@ async def test_an_operator_that_restarts_does_not_scale_down_on_lost_history(wor
     assert world.replicas == 3
 
 
+async def test_an_operator_that_restarts_in_the_middle_of_a_wake_up_goes_on_with_it_and_takes_the_queue_for_work() -> (
+    None
+):
+    world = World(0)
+    world.starts = False
+    world.agents.counts["gw:1"] = Counts(in_flight=100, held=100)
+    await world.ticks(5)
+    world.start_operator()
+    await world.ticks(5)
+    outcome = world.board.outcome(WORKLOAD)
+    assert outcome is not None
+    assert (world.replicas, outcome.mode) == (1, Mode.ACTIVATING)
+    world.starts = True
+    world.agents.counts["gw:1"] = Counts(in_flight=100, requests=100)
+    world.start_operator()
+    await world.ticks(2)
+    world.agents.counts["gw:1"] = Counts(requests=100, responses=100)
+    await world.ticks(3)
+    assert world.replicas <= 2  # as a concurrency of 100 it would be the most there may be, which is four
+
+
 async def test_what_an_informer_says_late_does_not_undo_a_scaling() -> None:
     world = World(0)
     await world.ticks(2)

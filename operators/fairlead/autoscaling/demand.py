@@ -81,6 +81,14 @@ def let_go(before: float, waited: float, seen: Observation, seconds: float) -> f
     return min(seen.running, max(0.0, before + released - seen.completions * seconds))
 
 
+def over_full(seen: Observation, policy: Policy) -> float:
+    """How many requests are at replicas beyond what is planned for them.
+
+    To an autoscaler that takes over they are a backlog: 400 requests at one replica that is to have two at a time have most likely waited for it together.
+    """
+    return max(0.0, seen.running - seen.ready * policy.target)
+
+
 class Known(NamedTuple):
     """What earlier ticks have taught, beside the observation.
 
@@ -118,8 +126,8 @@ def _concurrency(seen: Observation, policy: Policy, known: Known) -> float:
         return seen.running
     asked = seen.running + seen.waiting
     if known.seconds_per_request is None:
-        # Nobody knows how long a request takes: one replica is the bet.
-        return asked - max(0.0, backlog - policy.target)
+        # Nobody knows how long a request takes: one replica for the backlog is the bet.
+        return max(asked - backlog, min(asked, policy.target))
     steady = seen.arrivals * known.seconds_per_request if known.queued else asked - backlog
     full = min(seen.running, seen.ready * policy.target / UTILIZATION)
     work = backlog * known.seconds_per_request / _drain_seconds(policy, known.seconds_to_start)
