@@ -370,13 +370,15 @@ class Load:
 @pytest.fixture
 def load() -> Callable[..., Any]:
     @asynccontextmanager
-    async def run(url: str, host: str, *, connections: int = 8, keep_alive: bool = True) -> AsyncIterator[Load]:
+    async def run(
+        url: str, host: str, *, method: str = "POST", connections: int = 8, keep_alive: bool = True
+    ) -> AsyncIterator[Load]:
         result = Load()
 
         async def worker(session: aiohttp.ClientSession) -> None:
             while not result.stopped:
                 try:
-                    async with session.post(url, headers={"host": host}, data=b"x" * 100) as response:
+                    async with session.request(method, url, headers={"host": host}, data=b"x" * 100) as response:
                         body = await response.json(content_type=None)
                         result.statuses[response.status] += 1
                         result.pods[body.get("pod", "none")] += 1

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import io
 import math
+import socket
+import struct
 from collections import Counter
-from dataclasses import replace
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
 
 import aiohttp
 import pytest
@@ -235,11 +239,11 @@ async def test_what_is_not_http_is_refused_and_hung_up_on(gateway, garbage, end)
 # --- Failing pods ---------------------------------------------------------------------------------------------
 
 
-async def test_a_killed_pod_of_two_fails_no_request(gateway, make_pod, make_service, load):
-    """Its connections are refused from then on: each such request goes to the other pod at once."""
+async def test_a_killed_pod_of_two_fails_no_request_that_may_be_sent_again(gateway, make_pod, make_service, load):
+    """Connections that it had not accepted yet are reset; from then on they are refused: each such request goes to the other pod at once."""
     stays, dies = await make_pod("stays"), await make_pod("dies")
     await gateway.serve(make_service("one", {"w": (100, [stays.endpoint, dies.endpoint])}))
-    async with load(gateway.url, "one.test", keep_alive=False) as result:
+    async with load(gateway.url, "one.test", method="GET", keep_alive=False) as result:
         await asyncio.sleep(0.2)
         await dies.site.stop()
         await asyncio.sleep(0.4)
@@ -256,7 +260,7 @@ async def test_a_pod_that_comes_back_at_its_address_gets_requests_again(
     await pod.close()
 
     async def who() -> str:
-        async with client.get(gateway.url, headers={"host": "one.test"}) as response:
+        async with client.post(gateway.url, headers={"host": "one.test"}) as response:
             assert response.status == 200
             return (await response.json())["pod"]
 
@@ -267,3 +271,83 @@ async def test_a_pod_that_comes_back_at_its_address_gets_requests_again(
         return await who() == again.name
 
     await eventually(is_back)
+
+
+@dataclass
+class Dying:
+    """Accepts every request and ends its connection without an answer, as the kernel does for a process that was killed."""
+
+    endpoint: Endpoint
+    methods: list[str] = field(default_factory=list)
+    listens_on: bool = True
+    """Whether connections after the first are accepted, too."""
+
+
+@pytest.fixture(params=[False, True], ids=["closed", "reset"])
+async def dying(request) -> AsyncIterator[Dying]:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        pod.methods.append((await reader.readuntil(b" ")).decode().strip())
+        if not pod.listens_on:
+            server.close()
+        if request.param:
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        else:
+            await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    pod = Dying(Endpoint("127.0.0.1", server.sockets[0].getsockname()[1]))
+    yield pod
+    server.close()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+async def test_what_only_asks_is_asked_again_elsewhere_when_its_pod_dies(
+    gateway, make_pod, make_service, dying, method
+):
+    """By a client that keeps its connection, and does not try again itself."""
+    stays = await make_pod("stays")
+    await gateway.serve(make_service("one", {"w": (100, [stays.endpoint, dying.endpoint])}))
+    client = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=10)
+
+    def ask() -> int:
+        client.request(method, "/", headers={"host": "one.test"})
+        answer = client.getresponse()
+        answer.read()
+        return answer.status
+
+    async with asyncio.timeout(20):
+        while len(dying.methods) < 5:
+            assert await asyncio.to_thread(ask) == 200
+    client.close()
+    assert set(dying.methods) == {method}
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+async def test_what_may_have_had_an_effect_is_sent_once(gateway, make_pod, make_service, client, dying, method):
+    stays = await make_pod("stays")
+    await gateway.serve(make_service("one", {"w": (100, [stays.endpoint, dying.endpoint])}))
+    statuses: Counter[int] = Counter()
+    headers = {"host": "one.test", "connection": "close"}
+    async with asyncio.timeout(20):
+        while len(dying.methods) < 5:
+            async with client.request(method, gateway.url, headers=headers, data=b"x") as response:
+                statuses[response.status] += 1
+    assert statuses == {502: len(dying.methods), 200: stays.requests}
+
+
+async def test_who_only_asks_waits_for_the_next_pod_when_the_last_one_dies(
+    make_haproxy, make_pod, make_service, client, dying, eventually
+):
+    """Asked again at once, and refused: from there on it is a request that finds the only pod dead."""
+    gateway = await make_haproxy(hold_timeout=10.0)
+    dying.listens_on = False
+    await gateway.serve(make_service("one", {"w": (100, [dying.endpoint])}))
+    asking = asyncio.create_task(client.get(gateway.url, headers={"host": "one.test"}))
+    await eventually(gateway.haproxy.held)
+    await gateway.serve(make_service("one", {"w": (100, [])}))
+    pod = await make_pod("next")
+    await gateway.serve(make_service("one", {"w": (100, [pod.endpoint])}))
+    async with await asking as response:
+        assert (response.status, (await response.json())["pod"]) == (200, "next")

@@ -209,6 +209,9 @@ def _pool(transport: Transport) -> str:
 defaults {transport} from base
     balance random(2)
     http-request set-timeout server var(txn.backend),map_str_int({map_file("timeouts")},60000)
+    # A pod that dies without a word may have acted on what it was told to do, but not on what it was only asked.
+    retry-on conn-failure empty-response
+    http-request disable-l7-retry unless METH_GET or METH_OPTIONS
     default-server {protocol}check inter 30s fastinter 100ms downinter 100ms rise 1 fall 2 observe layer4 error-limit 1 on-error mark-down
 """
 
