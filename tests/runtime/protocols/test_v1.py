@@ -49,6 +49,22 @@ def test_inputs_may_be_rows_that_are_objects():
     assert decode({"inputs": [{"a": [5.1], "b": [3.5]}, {"a": [6.0], "b": [2.2]}]}, X)["a"].tolist() == [[5.1], [6.0]]
 
 
+def test_inputs_may_be_tables_of_rows_in_which_values_are_missing():
+    """As KServe's tests send them to its servers of trees."""
+    trees = TensorSpec("input-0", "FP64", (-1, 3), any_name=True, columns=("a", "b", "c"))
+    request = decode({"inputs": [[{"a": 5.1}, {"b": 3}]]}, trees)
+    assert str(np.column_stack([request[name] for name in "abc"]).tolist()) == "[[5.1, nan, nan], [nan, 3.0, nan]]"
+    assert decode({"inputs": [[{"a": 1, "b": 2}], [{"a": 3, "b": 4}]]})["b"].tolist() == [2, 4]
+
+
+def test_tables_of_rows_name_no_other_columns_and_hold_nothing_else():
+    trees = TensorSpec("input-0", "FP64", (-1, 2), any_name=True, columns=("a", "b"))
+    with pytest.raises(InvalidRequest, match="'c' is no column of this model; they are a, b"):
+        decode({"inputs": [[{"a": 1, "c": 2}]]}, trees)
+    with pytest.raises(InvalidRequest, match="must hold nothing but objects"):
+        decode({"inputs": [[{"a": 1}, 2]]}, trees)
+
+
 def test_binary_values_are_base64():
     assert decode({"instances": [{"b64": "AAE="}]}, TEXT)["text"].tolist() == [b"\x00\x01"]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -58,8 +59,21 @@ def _columns_of_inputs(value: Any, inputs: Sequence[TensorSpec]) -> dict[str, An
     if isinstance(value, dict):
         return value
     if isinstance(value, list):  # rows, then, as KServe's servers of trees take them
-        return _columns_of_rows(value, inputs)
+        tables = bool(value) and all(isinstance(item, list) and item and isinstance(item[0], dict) for item in value)
+        return _columns_of_tables(value, inputs) if tables else _columns_of_rows(value, inputs)
     raise InvalidRequest('"inputs" must be a list, or an object with a list for each input')
+
+
+def _columns_of_tables(tables: list[list[Any]], inputs: Sequence[TensorSpec]) -> dict[str, Any]:
+    """KServe's lists of rows that are objects, read as pandas does: what a row does not name is missing, NaN."""
+    rows = [row for table in tables for row in table]
+    if not all(isinstance(row, dict) for row in rows):
+        raise InvalidRequest('a list in "inputs" that begins with an object must hold nothing but objects')
+    given = dict.fromkeys(name for row in rows for name in row)
+    names = [column for spec in inputs for column in (spec.columns or (spec.name,))] or list(given)
+    if unknown := [name for name in given if name not in names]:
+        raise InvalidRequest(f"{unknown[0]!r} is no column of this model; they are {', '.join(names)}")
+    return {name: [row.get(name, math.nan) for row in rows] for name in names}
 
 
 def _only_name(inputs: Sequence[TensorSpec]) -> str:

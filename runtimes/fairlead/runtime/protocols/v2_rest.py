@@ -170,7 +170,7 @@ def as_datatype(name: str, datatype: str, array: Array) -> Array:
         else:
             with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
                 result = array.astype(dtype, copy=False)
-        if not np.isfinite(result).all():
+        if np.isinf(result).any():  # NaN is a value that is missing, which JSON itself cannot say
             raise InvalidRequest(f"input {name!r}: a value is too large for {datatype}")
         return result
     if dtype.kind in "iu" and kind in "iu":
