@@ -60,6 +60,13 @@ def test_a_manifest_in_kserves_style_parses_and_what_has_no_effect_is_named(mani
     assert sorted(note.path for note in not_acted_on(isvc)) == sorted(expected)
 
 
+@pytest.mark.parametrize(("name", "named"), [("", False), ("kserve-container", False), ("mine", True)])
+def test_the_container_name_that_kserves_sdk_always_sends_asks_for_nothing(name: str, named: bool) -> None:
+    spec = {"predictor": {"sklearn": {"storageUri": "gs://a/b", "name": name}}}
+    isvc = InferenceService.parse({**MANIFESTS[0], "metadata": {"name": "iris"}, "spec": spec})
+    assert [note.path for note in not_acted_on(isvc)] == (["spec.predictor.sklearn.name"] if named else [])
+
+
 @pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda manifest: manifest["metadata"]["name"])
 def test_parsing_loses_nothing(manifest: dict[str, Any]) -> None:
     assert InferenceService.parse(manifest).spec.to_dict() == manifest["spec"]

@@ -52,7 +52,11 @@ FIELDS = (
     Entry("component.logger", "has no effect yet: payloads are not logged"),
     Entry("component.batcher.timeout", "has no effect: a request has the component's timeout"),
     Entry("component.ephemeralContainers", "has no effect: Kubernetes does not take them in a pod template"),
-    Entry("model.name", "has no effect: the container keeps the runtime's name"),
+    Entry(
+        "model.name",
+        "has no effect: the container keeps the runtime's name",
+        lambda value, *_: value not in ("", names.PREDICTOR_CONTAINER),  # KServe's SDK always sends an empty one
+    ),
     Entry("model.storage.schemaPath", "has no effect: the model says itself what it takes"),
     Entry("model.confidential", "has no effect: models are not decrypted"),
 )
