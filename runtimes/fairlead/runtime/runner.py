@@ -11,17 +11,17 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from fairlead.runtime.batching import Pending, Queue, batch_key, merge, split
+from fairlead.runtime.batching import Pending, Queue, batch_key
 from fairlead.runtime.contract import Contract
-from fairlead.runtime.errors import DeadlineExceeded, InvalidRequest, ModelError, NotReady, NotSupported, ServingError
+from fairlead.runtime.errors import DeadlineExceeded, InvalidRequest, NotReady, NotSupported, ServingError
 from fairlead.runtime.model import Model
 from fairlead.runtime.operations.metrics import Metrics
 from fairlead.runtime.placement import Placement
 from fairlead.runtime.tensors import InferRequest, InferResponse, as_response
 from fairlead.runtime.threads import Workers
+from fairlead.runtime.together import Outcome, predict_together, predict_together_async, serving_error
 
 Waiting = Pending[asyncio.Future[InferResponse]]
-Outcome = InferResponse | BaseException
 
 DEFAULT_MAX_BATCH_SIZE = 64
 DEFAULT_MAX_QUEUE = 1024
@@ -191,7 +191,7 @@ class Runner:
                 return await method(*arguments)
             return await self._workers.run(method, *arguments)
         except Exception as error:
-            raise _serving_error(self.model.name, error) from error
+            raise serving_error(self.model.name, error) from error
 
     # --- Queue and batches --------------------------------------------------------------------------------------
 
@@ -297,39 +297,7 @@ class Runner:
             while (item := await self._workers.run(next, generator, end)) is not end:
                 yield as_response(item, names)
         except Exception as error:
-            raise _serving_error(self.model.name, error) from error
-
-
-def predict_together(model: Model, names: Sequence[str], requests: Sequence[InferRequest]) -> list[Outcome]:
-    """Predict the requests in one call. If that fails, one by one: a bad row fails alone."""
-    try:
-        return list(_cut(as_response(model.predict(merge(requests)), names), requests))
-    except Exception as error:
-        if len(requests) == 1:
-            return [_serving_error(model.name, error)]
-    outcomes: list[Outcome] = []
-    for request in requests:
-        outcomes += predict_together(model, names, [request])
-    return outcomes
-
-
-async def predict_together_async(model: Model, names: Sequence[str], requests: Sequence[InferRequest]) -> list[Outcome]:
-    """`predict_together` for a predict that is a coroutine."""
-    try:
-        return list(_cut(as_response(await model.predict(merge(requests)), names), requests))
-    except Exception as error:
-        if len(requests) == 1:
-            return [_serving_error(model.name, error)]
-    outcomes: list[Outcome] = []
-    for request in requests:
-        outcomes += await predict_together_async(model, names, [request])
-    return outcomes
-
-
-def _cut(response: InferResponse, requests: Sequence[InferRequest]) -> list[InferResponse]:
-    if len(requests) == 1:
-        return [response]
-    return split(response, [request.inputs[0].data.shape[0] for request in requests])
+            raise serving_error(self.model.name, error) from error
 
 
 def _deliver(batch: Sequence[Waiting], outcomes: Sequence[Outcome]) -> None:
@@ -341,11 +309,3 @@ def _deliver(batch: Sequence[Waiting], outcomes: Sequence[Outcome]) -> None:
             future.set_exception(outcome)
         else:
             future.set_result(outcome)
-
-
-def _serving_error(model: str, error: Exception) -> ServingError:
-    if isinstance(error, ServingError):
-        return error
-    wrapped = ModelError(model, error)
-    wrapped.__cause__ = error
-    return wrapped
