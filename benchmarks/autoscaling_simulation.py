@@ -5,7 +5,8 @@
 One replica works on `capacity` requests at a time; a request takes `service` seconds; a replica takes `start` seconds from
 decided to ready. Requests that find no room wait, and are lost after `patience` seconds. Simulated in steps of 50 ms as a
 fluid queue, so that every policy sees exactly the same arrivals. What is compared: replica-seconds paid for, the highest
-count against the steady need, requests lost, and requests that waited longer than a second.
+count against the steady need, requests lost, and requests that waited longer than a second. Where ours are lost it says when they had come, and when
+replicas were ready.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -182,6 +184,10 @@ def _spikes(t: float) -> float:
     return 20 + (400 if t % 300 < 10 else 0)
 
 
+def _spikes_of_minutes(t: float) -> float:
+    return 3.0 if t > 60 and t % 240 < 60 else 0.0
+
+
 def _azure_like(t: float) -> float:
     """The shape of public function traces: a daily wave, regular timers, rare bursts, long silences (an hour for a day)."""
     wave = max(0.0, math.sin(t / 3600 * 2 * math.pi)) * 60
@@ -198,6 +204,7 @@ TRACES = (
     Trace("slow start", 1800, lambda t: 500.0 if 60 <= t < 61 else (20.0 if t > 600 else 0.0), service=0.01, start=10),
     Trace("queue at start", 900, lambda t: 200.0 if t > 60 else 0.0, start=10),
     Trace("slow model", 1800, lambda t: 2.0 if t > 60 else 0.0, service=4.0, capacity=1, start=60),
+    Trace("slow spikes", 3600, _spikes_of_minutes, service=1.0, capacity=2, start=60),
     Trace("public shape", 3600, _azure_like, start=8),
 )
 
@@ -212,7 +219,18 @@ class Outcome:
     answered: float = 0.0
     lost: float = 0.0
     delayed: float = 0.0
+    lost_at: list[float] = field(default_factory=list)
+    """When those that were lost had come."""
     history: list[tuple[float, int, int, float]] = field(default_factory=list)
+    """(seconds, ready, wanted, waiting) by tick."""
+
+    def why_lost(self) -> str:
+        """When they came, and what was ready between then and their end."""
+        first, last = self.lost_at[0], self.lost_at[-1]
+        ready = [step[:2] for step in self.history if first <= step[0] <= last + PATIENCE]
+        changes = [now for before, now in pairwise([(0.0, -1), *ready]) if now[1] != before[1]]
+        told = ", ".join(f"{count} at {at:.0f} s" for at, count in changes)
+        return f"came from {first:.0f} to {last:.0f} s and waited for {PATIENCE:g} s; ready then: {told}"
 
 
 def simulate(trace: Trace, scaler: Scaler) -> Outcome:
@@ -234,6 +252,7 @@ def simulate(trace: Trace, scaler: Scaler) -> Outcome:
         if amount:
             waiting.append([now, amount])
         while waiting and waiting[0][0] < now - PATIENCE:
+            outcome.lost_at.append(waiting[0][0])
             outcome.lost += waiting.popleft()[1]
         room = max(0.0, ready * trace.capacity - running)
         while waiting and room > 1e-9:
@@ -320,6 +339,8 @@ def main() -> None:
                 f"{outcome.answered:10.0f}{outcome.lost:9.0f}{outcome.delayed:14.0f}"
             )
         ours = outcomes["fairlead"]
+        if ours.lost >= 1:
+            print(f"{'':16}fairlead: those lost {ours.why_lost()}")
         figures.add(f"{trace.name}: lost", ours.lost, "requests", goal=0, met=ours.lost < 1)
         goal = 1 if trace.name == "queue at start" else None
         figures.add(f"{trace.name}: peak over need", ours.peak - trace.need, "replicas", goal=goal)

@@ -394,6 +394,48 @@ def test_the_last_replica_stays_and_says_for_how_long() -> None:
     assert "until nothing has asked for 30 s" in kept.reason
 
 
+def woken(policy: Policy, seconds: float) -> TimeLine:
+    """After a first wake-up that took so long."""
+    line = TimeLine(policy, replicas=0)
+    line.see(TICK, waiting=1)
+    line.see(seconds, waiting=1, ready=0, starting=1)
+    line.see(2 * TICK, running=1, arrivals=1, completions=1, ready=1)
+    return line
+
+
+def test_a_model_that_takes_long_to_start_is_kept_for_longer_and_says_why() -> None:
+    line = woken(FROM_ZERO, 60)
+    kept = line.see(290)
+    assert kept.desired == 1
+    assert "300 s, since a start takes 60 s" in kept.reason
+    assert line.see(10).desired == 0
+    assert woken(FROM_ZERO, 4).see(66).desired == 0
+
+
+def test_a_delay_to_zero_that_its_owner_has_set_stays_what_it_is() -> None:
+    line = woken(replace(FROM_ZERO, scale_to_zero_starts=0), 60)
+    assert line.see(66).desired == 0
+
+
+def test_no_start_however_long_keeps_an_idle_replica_for_more_than_ten_minutes() -> None:
+    assert woken(replace(FROM_ZERO, activation_timeout=1000), 900).see(610).desired == 0
+
+
+def test_a_wake_up_is_given_up_after_twice_what_the_last_start_took() -> None:
+    # Its first start came before anybody could say that it was too slow: a new service is not at zero before it has been ready.
+    line = TimeLine(Policy(min_replicas=1), replicas=1)
+    line.see(180, ready=0, starting=1)
+    line.policy = FROM_ZERO
+    line.see(700, ready=1)
+    assert line.state.desired == 0
+    line.see(TICK, waiting=1)
+    assert line.see(340, waiting=1, ready=0, starting=1).mode is Mode.ACTIVATING
+    assert line.see(30, waiting=1, ready=0, starting=1).mode is Mode.PAUSED
+    line = TimeLine(replace(FROM_ZERO, activation_timeout=8, activation_starts=0), replicas=0)
+    line.see(TICK, waiting=1)
+    assert line.see(10, waiting=1, ready=0, starting=1).mode is Mode.PAUSED
+
+
 def test_scale_down_delay_keeps_the_highest_recommendation() -> None:
     line = TimeLine(Policy(target=10, stable_window=10, scale_down_delay=60), replicas=1)
     line.see(90, running=50, arrivals=50, completions=50)

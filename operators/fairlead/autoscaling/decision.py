@@ -4,7 +4,7 @@ After Knative Serving's pkg/autoscaler/scaling/autoscaler.go, with these differe
 
 - replicas on their way count as capacity, so a burst is answered once and not again at each tick until they are ready;
 - requests that wait count as work, not as concurrency (see `demand`);
-- scaling to zero has a delay of its own, counted from the last sign of life;
+- scaling to zero has a delay of its own, counted from the last sign of life, and a longer one where starts take long;
 - waking from zero is a lease: it lasts until a replica is ready or the wake-up has failed, whether or not the client stays;
 - only time that was observed counts (see `Memory.at`), so neither a restart, nor a silent gateway, nor a clock that jumps scales down.
 """
@@ -75,7 +75,7 @@ def _from_zero(seen: Observation, policy: Policy, state: State) -> tuple[Decisio
         waiting = state._replace(activating_since=state.now)
         return Decision(state.desired, Mode.ACTIVATING, value, policy.target, "its pods wait for a node"), waiting
     waited = state.now - state.activating_since
-    if waited >= policy.activation_timeout and policy.least == 0 and seen.complete:
+    if waited >= policy.patience(state.seconds_to_start) and policy.least == 0 and seen.complete:
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**state.failures)
         failed = state._replace(
             activating_since=None, paused_until=state.now + pause, failures=min(state.failures + 1, 8)
@@ -106,8 +106,9 @@ def _at_zero(seen: Observation, policy: Policy, state: State, value: float) -> t
 
 def _running(seen: Observation, policy: Policy, state: State) -> tuple[Decision, State]:
     wanted, mode, value, reason, state = _recommended(seen, policy, state)
-    if wanted == 0 and state.now - state.last_active < policy.scale_to_zero_delay:
-        wanted, reason = 1, f"{reason}; the last one stays until nothing has asked for {policy.scale_to_zero_delay:g} s"
+    delay = policy.delay_to_zero(state.seconds_to_start)
+    if wanted == 0 and state.now - state.last_active < delay:
+        wanted, reason = 1, f"{reason}; the last one stays until nothing has asked for {_delay(delay, policy, state)}"
     if (bounded := policy.bounded(wanted)) != wanted:
         reason += f"; {wanted} is outside {policy.least}..{policy.max_replicas or 'unlimited'}"
         wanted = bounded
@@ -121,8 +122,14 @@ def _running(seen: Observation, policy: Policy, state: State) -> tuple[Decision,
     if allowed != wanted:
         reason += f"; behavior allows {allowed} of {wanted} now"
     if allowed == 0:
-        mode, reason = Mode.IDLE, f"nothing asked for it in the last {policy.scale_to_zero_delay:g} s"
+        mode, reason = Mode.IDLE, f"nothing asked for it in the last {_delay(delay, policy, state)}"
     return _settle(state, allowed, mode, value, policy, reason)
+
+
+def _delay(seconds: float, policy: Policy, state: State) -> str:
+    """For people, with where it comes from."""
+    because = f", since a start takes {state.seconds_to_start:.0f} s" if seconds > policy.scale_to_zero_delay else ""
+    return f"{round(seconds, 1):g} s{because}"
 
 
 def _recommended(seen: Observation, policy: Policy, state: State) -> tuple[int, Mode, float, str, State]:

@@ -13,6 +13,10 @@ DEFAULT_RPS = 200.0
 UTILIZATION = 0.7
 """The share of a replica's capacity that is planned for: 100 in flight at most means one replica for each 70."""
 SMALLEST_TARGET = 0.01
+LONGEST_DELAY = 600.0
+"""Seconds to zero at most, however long a start takes, where nobody has asked for more."""
+LONGEST_WAKE_UP = 540.0
+"""Seconds that a start may make a wake-up last: the gateways hold requests for ten minutes while one is under way."""
 
 
 class Metric(StrEnum):
@@ -28,7 +32,8 @@ class Policy:
     """What a revision's owner asked for. Times are seconds, `target` is per replica with utilization applied.
 
     `max_replicas` 0 means no limit. `drain_seconds` is ours: requests that wait are work to be done within it. `warm_replicas` are kept
-    beyond what demand needs. `custom` names the metric where it is one of the model servers' own.
+    beyond what demand needs. `custom` names the metric where it is one of the model servers' own. `scale_to_zero_starts` and `activation_starts` are ours:
+    the delay to zero and the patience of a wake-up grow with what a start is seen to take (`delay_to_zero`, `patience`); 0 where their owner has set the seconds.
     """
 
     metric: Metric = Metric.CONCURRENCY
@@ -44,7 +49,9 @@ class Policy:
     max_scale_down_rate: float = 2.0
     scale_down_delay: float = 0.0
     scale_to_zero_delay: float = 30.0
+    scale_to_zero_starts: float = 5.0
     activation_timeout: float = 120.0
+    activation_starts: float = 2.0
     drain_seconds: float = 6.0
     behavior: Behavior = field(default_factory=Behavior)
 
@@ -69,6 +76,17 @@ class Policy:
     def least(self) -> int:
         """Fewest replicas, the warm ones among them."""
         return max(self.min_replicas, min(self.warm_replicas, self.max_replicas or self.warm_replicas))
+
+    def delay_to_zero(self, seconds_to_start: float) -> float:
+        """Seconds without a sign of life until the last replica goes.
+
+        The longer a start, the dearer is one too many: a model that takes a minute stays for five, and is there for spikes that are three minutes apart.
+        """
+        return max(self.scale_to_zero_delay, min(LONGEST_DELAY, self.scale_to_zero_starts * seconds_to_start))
+
+    def patience(self, seconds_to_start: float) -> float:
+        """Seconds until a wake-up has failed: one that took three minutes the last time is not given up after two."""
+        return max(self.activation_timeout, min(LONGEST_WAKE_UP, self.activation_starts * seconds_to_start))
 
     def bounded(self, replicas: int) -> int:
         """`replicas` within [least, max_replicas]."""

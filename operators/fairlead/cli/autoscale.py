@@ -204,8 +204,13 @@ def _settings(policy: Policy) -> str:
     return (
         f"target {policy.target:g} {policy.unit} a replica; {policy.least} to {most} replicas; "
         f"windows {policy.stable_window:g} s and {policy.panic_window:g} s; "
-        + (f"to zero after {policy.scale_to_zero_delay:g} s" if policy.least == 0 else "never to zero")
+        + (_to_zero(policy) if policy.least == 0 else "never to zero")
     )
+
+
+def _to_zero(policy: Policy) -> str:
+    starts = policy.scale_to_zero_starts
+    return f"to zero after {policy.scale_to_zero_delay:g} s" + (f" or {starts:g} times a start" if starts else "")
 
 
 def _points(steps: Sequence[tuple[datetime, Step]]) -> list[Point]:

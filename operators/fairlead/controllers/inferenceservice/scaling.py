@@ -93,7 +93,9 @@ def policy(isvc: InferenceService, fields: ComponentFields, *, least: int, prove
         panic_window=min(stable, _seconds(annotations, names.PANIC_WINDOW, default.panic_window, least=1.0)),
         scale_down_delay=_seconds(annotations, names.SCALE_DOWN_DELAY, default.scale_down_delay),
         scale_to_zero_delay=_seconds(annotations, names.SCALE_TO_ZERO_DELAY, default.scale_to_zero_delay),
+        scale_to_zero_starts=_unless_given(annotations, names.SCALE_TO_ZERO_DELAY, default.scale_to_zero_starts),
         activation_timeout=activation_timeout(isvc),
+        activation_starts=_unless_given(annotations, names.ACTIVATION_TIMEOUT, default.activation_starts),
         warm_replicas=warm_replicas(isvc),
         behavior=behavior(fields),
     )
@@ -130,6 +132,11 @@ def _seconds(annotations: Mapping[str, str], name: str, default: float, *, least
     """What cannot be read is left at the default; `notes` tells of it."""
     found = duration(annotations.get(name, ""))
     return default if found is None else max(least, found)
+
+
+def _unless_given(annotations: Mapping[str, str], name: str, default: float) -> float:
+    """0 where their owner has set the seconds: a default that grows with the starts is none then."""
+    return default if duration(annotations.get(name, "")) is None else 0.0
 
 
 def hpa_target(isvc: InferenceService, fields: ComponentFields) -> HpaTarget | None:
