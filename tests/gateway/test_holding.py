@@ -209,23 +209,36 @@ async def test_requests_that_wait_are_known_also_after_the_machine_had_no_time_f
 # --- The agent hears of it, and reloads -------------------------------------------------------------------------
 
 
-async def test_who_asks_for_demand_hears_at_once_when_requests_begin_to_wait_and_when_none_do(
+async def test_the_agent_hears_at_once_when_requests_begin_to_wait_and_when_none_do(
     make_haproxy, make_pod, make_service, client
 ):
     gateway = await make_haproxy(hold_timeout=60.0)
     state = await gateway.serve(make_service("one", {"w": (100, [])}))
     [backend] = state.maps["upstreams"]
-    version, waiting = await gateway.haproxy.held_after("")
-    assert waiting == {}
-    asked = asyncio.create_task(gateway.haproxy.held_after(version))
+    async with gateway.haproxy.notices() as notice:
+        asking = [asyncio.create_task(ask(client, gateway)) for _ in range(3)]
+        await asyncio.wait_for(notice.wait(), 5)
+        assert (await gateway.haproxy.held()).keys() == {backend}
+        await asyncio.sleep(0.1)  # the second and the third are no news
+        notice.clear()
+        pod = await make_pod("one")
+        await gateway.serve(make_service("one", {"w": (100, [pod.endpoint])}))
+        await asyncio.wait_for(notice.wait(), 5)
+        assert await asyncio.gather(*asking) == [(200, "one")] * 3
+        assert await gateway.haproxy.held() == {}
+
+
+async def test_requests_wait_whether_or_not_anyone_hears_of_it(
+    make_haproxy, make_pod, make_service, client, eventually
+):
+    gateway = await make_haproxy(hold_timeout=60.0)
+    await gateway.serve(make_service("one", {"w": (100, [])}))
     asking = asyncio.create_task(ask(client, gateway))
-    version, waiting = await asyncio.wait_for(asked, 5)
-    assert waiting == {backend: 1}
-    asked = asyncio.create_task(gateway.haproxy.held_after(version))
-    pod = await make_pod("one")
-    await gateway.serve(make_service("one", {"w": (100, [pod.endpoint])}))
-    _, waiting = await asyncio.wait_for(asked, 5)
-    assert waiting == {}
+    await eventually(lambda: held(gateway, 1))
+    async with gateway.haproxy.notices() as notice:  # as of an agent that starts
+        pod = await make_pod("one")
+        await gateway.serve(make_service("one", {"w": (100, [pod.endpoint])}))
+        await asyncio.wait_for(notice.wait(), 5)
     assert await asking == (200, "one")
 
 

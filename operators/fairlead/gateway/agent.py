@@ -7,6 +7,7 @@ informers ─► Catalogue ─► RouteTable ─► Programmer ─► HAProxy's 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 
@@ -29,6 +30,8 @@ _PAUSE_AT_MOST = 0.1
 work. A change that comes alone does not wait."""
 _DRAIN_EVERY = 0.25
 _HAPROXY_EVERY = 0.05
+_HELD_EVERY, _IDLE_EVERY = 1.0, 10.0
+"""HAProxy says when requests begin or cease to wait. A client that goes away says nothing, so while some wait they are counted again."""
 _RETRY = 0.5
 
 
@@ -111,23 +114,24 @@ class Agent:
             await self._next(_DRAIN_EVERY if self.programmer.draining else None)
 
     async def _watch_demand(self) -> None:
-        version = ""
-        while True:
-            try:
-                version, held = await self.haproxy.held_after(version)
-            except HaproxyError:
-                await asyncio.sleep(_HAPROXY_EVERY)
-                continue
-            state = self.programmer.state
-            if state is None:  # what the backends are is not known: ask again
-                version = ""
-                await asyncio.sleep(_HAPROXY_EVERY)
-                continue
-            waiting = by_workload(held, state.maps["upstreams"])
-            # Who begins to wait has no pod that HAProxy can reach, whatever one has said before.
-            self._prober.forget(waiting.keys() - self.demand.held.keys())
-            self.demand.update(waiting)
-            self._probe()
+        async with self.haproxy.notices() as notice:
+            while True:
+                notice.clear()
+                state = self.programmer.state
+                try:
+                    held = await self.haproxy.held() if state is not None else None
+                except HaproxyError:
+                    held = None
+                if state is None or held is None:  # what the backends are is not known: ask again
+                    await asyncio.sleep(_HAPROXY_EVERY)
+                    continue
+                waiting = by_workload(held, state.maps["upstreams"])
+                # Who begins to wait has no pod that HAProxy can reach, whatever one has said before.
+                self._prober.forget(waiting.keys() - self.demand.held.keys())
+                self.demand.update(waiting)
+                self._probe()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(notice.wait(), _HELD_EVERY if held else _IDLE_EVERY)
 
     def _probe(self) -> None:
         """Ask the pods that requests wait for."""

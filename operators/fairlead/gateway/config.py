@@ -12,7 +12,7 @@ from importlib import resources
 
 from fairlead.api import names
 from fairlead.gateway.routes import EXPLAIN, Transport
-from fairlead.gateway.settings import ADMIN_SOCKET, CONFIG_FILE, HOLD_SOCKET, Settings
+from fairlead.gateway.settings import ADMIN_SOCKET, CONFIG_FILE, HOLD_SOCKET, NOTICE_SOCKET, Settings
 from fairlead.gateway.state import HANDOVER, HOLD, MAPS, Slot, State, map_file
 
 _LUA = "gateway.lua"
@@ -79,6 +79,8 @@ global
     description {description}
     stats socket unix@{ADMIN_SOCKET} mode 600 level admin expose-fd listeners
     stats timeout 1h
+    # Nothing is logged but what the Lua code tells the agent.
+    log unix@{NOTICE_SOCKET} format raw local0
     maxconn {connections}
     nbthread {settings.threads}
     hard-stop-after {_ms(settings.drain_timeout)}

@@ -78,14 +78,17 @@ end
 -- waiting. A client that goes away takes its coroutine with it, without a word; so a ticket that nobody has renewed for a second is void.
 local held, ticket, swept = {}, 0, 0
 local bytes = 0 -- of all that wait
-local version = now_ms() -- changes whenever requests begin, or cease, to wait at a backend; a new worker's is another
+
+-- The agent is told at once when requests begin, or cease, to wait at a backend: HAProxy's log is a datagram to its socket, and costs nothing while
+-- nobody waits. `debug` is what goes to the log and not to stderr, too.
+local function tell_agent() core.log(core.debug, "held") end
 
 local function enter(backend, mine, entry)
   local here = held[backend]
   if not here then
     here = { count = 0, waiting = {} }
     held[backend] = here
-    version = version + 1
+    tell_agent()
   end
   here.waiting[mine] = entry
   here.count = here.count + 1
@@ -101,7 +104,7 @@ local function leave(backend, mine)
   bytes = bytes - entry.bytes
   if here.count == 0 then
     held[backend] = nil
-    version = version + 1
+    tell_agent()
   end
 end
 
@@ -166,25 +169,13 @@ core.register_action("hold", { "http-req" }, function(txn)
   if successor and txn.f:stopping() then txn:set_var("txn.handover", true) else refuse(txn, "unready") end
 end)
 
-local function tell(applet)
+core.register_cli({ "show", "held" }, "show held: the waiting requests by backend", function(applet)
   sweep(now_ms())
-  local lines = { tostring(version) }
+  local lines = {}
   for backend, here in pairs(held) do
-    lines[#lines + 1] = backend .. " " .. here.count
+    lines[#lines + 1] = backend .. " " .. here.count .. "\n"
   end
-  applet:send(table.concat(lines, "\n") .. "\n")
-end
-
-core.register_cli({ "show", "held" }, "show held: a version, and the waiting requests by backend", tell)
-
--- Who has to know at once when requests begin to wait asks for it so, and need not ask again and again.
-core.register_cli({ "wait", "held" }, "wait held VERSION: the same when the version is another, or after 10 seconds", function(applet, _, _, seen)
-  local deadline = now_ms() + 10000
-  while tostring(version) == seen and now_ms() < deadline do
-    core.msleep(25) -- every 10 ms were half of what an idle gateway costs, to save 7 ms of a wake-up
-    sweep(now_ms())
-  end
-  tell(applet)
+  applet:send(table.concat(lines) .. "\n")
 end)
 
 -- Errors, by HTTP status where HAProxy makes them itself, else by what the rules found out.

@@ -8,11 +8,11 @@ import importlib.util
 import os
 import re
 import shutil
+import socket
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from fairlead.gateway.config import files, fingerprint
 from fairlead.gateway.plan import initial_state
@@ -22,8 +22,6 @@ from fairlead.gateway.state import HANDOVER, HOLD, MAPS, Admin, Command, Slot, S
 _LINE_LIMIT = 15_000
 """HAProxy reads one line of commands into one buffer of 16 KiB."""
 _ANSWER_TIMEOUT = 10.0
-_WAIT_TIMEOUT = 20.0
-"""For a question that HAProxy holds back for ten."""
 _RELOAD_TIMEOUT = 30.0
 _ASK_EVERY = 2.0
 _FMAINT, _CMAINT, _DRAIN = 0x01, 0x04, 0x08
@@ -112,13 +110,6 @@ class BackendStats:
     """Responses with 5xx, HAProxy's own included."""
 
 
-class Waiting(NamedTuple):
-    """Requests that wait for a first pod, by backend, and how often one of them has begun or ceased to have any."""
-
-    version: str
-    backends: dict[str, int]
-
-
 class Haproxy:
     """One connection per call: HAProxy closes it after the line, and the next call reaches whichever process serves now."""
 
@@ -190,11 +181,21 @@ class Haproxy:
 
     async def held(self) -> dict[str, int]:
         """Requests that wait for a first pod, by backend."""
-        return _waiting(await self._ask(self.settings.admin_socket, "show held")).backends
+        lines = (await self._ask(self.settings.admin_socket, "show held")).splitlines()
+        return {backend: int(count) for backend, count in (line.split() for line in lines if line)}
 
-    async def held_after(self, version: str) -> Waiting:
-        """The same, as soon as its version is another: when requests begin, or cease, to wait at some backend; or after ten seconds."""
-        return _waiting(await self._ask(self.settings.admin_socket, f"wait held {version}", _WAIT_TIMEOUT))
+    @asynccontextmanager
+    async def notices(self) -> AsyncIterator[asyncio.Event]:
+        """An event that is set whenever requests begin, or cease, to wait at some backend. Whoever wants to know more asks `held`."""
+        event = asyncio.Event()
+        loop, path = asyncio.get_running_loop(), str(self.settings.notice_socket)
+        transport, _ = await loop.create_datagram_endpoint(
+            lambda: _Notices(event), local_addr=path, family=socket.AF_UNIX
+        )
+        try:
+            yield event
+        finally:
+            transport.close()
 
     async def process_id(self) -> int:
         return int((await self._info())["Pid"])
@@ -264,32 +265,35 @@ class Haproxy:
         answer = await self._ask(self.settings.admin_socket, f"show stat {what}")
         return csv.DictReader(answer.removeprefix("# ").splitlines())
 
-    async def _ask(self, socket: Path, line: str, within: float = _ANSWER_TIMEOUT) -> str:
+    async def _ask(self, path: Path, line: str) -> str:
         try:
-            async with asyncio.timeout(within), _connection(socket) as (reader, writer):
+            async with asyncio.timeout(_ANSWER_TIMEOUT), _connection(path) as (reader, writer):
                 writer.write(f"{line}\n".encode())
                 return (await reader.read(-1)).decode()
         except TimeoutError:
-            raise HaproxyError(f"HAProxy did not answer {line[:100]!r} within {within:.0f} s") from None
+            raise HaproxyError(f"HAProxy did not answer {line[:100]!r} within {_ANSWER_TIMEOUT:.0f} s") from None
         except OSError as error:
-            raise HaproxyGone(f"HAProxy closed {socket} in the middle of an answer: {error}") from error
+            raise HaproxyGone(f"HAProxy closed {path} in the middle of an answer: {error}") from error
 
 
 @asynccontextmanager
-async def _connection(socket: Path) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def _connection(path: Path) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     try:
-        reader, writer = await asyncio.open_unix_connection(socket, limit=1 << 20)
+        reader, writer = await asyncio.open_unix_connection(path, limit=1 << 20)
     except OSError as error:
-        raise HaproxyGone(f"nobody listens on {socket}: {error}") from error
+        raise HaproxyGone(f"nobody listens on {path}: {error}") from error
     try:
         yield reader, writer
     finally:
         writer.close()
 
 
-def _waiting(answer: str) -> Waiting:
-    version, *lines = answer.splitlines() or [""]
-    return Waiting(version, {backend: int(count) for backend, count in (line.split() for line in lines if line)})
+class _Notices(asyncio.DatagramProtocol):
+    def __init__(self, event: asyncio.Event) -> None:
+        self._event = event
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        self._event.set()
 
 
 def _lines(commands: Iterable[Command]) -> Iterable[str]:

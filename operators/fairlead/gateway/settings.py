@@ -12,6 +12,8 @@ from fairlead.api import names
 ADMIN_SOCKET = "admin.sock"
 MASTER_SOCKET = "master.sock"
 HOLD_SOCKET = "hold.sock"
+NOTICE_SOCKET = "notice.sock"
+"""The agent's, to which HAProxy logs that requests begin, or cease, to wait."""
 CONFIG_FILE = "haproxy.cfg"
 
 _SOCKET_PATH_LIMIT = 107
@@ -86,6 +88,10 @@ class Settings:
     @property
     def admin_socket(self) -> Path:
         return self.directory.absolute() / ADMIN_SOCKET
+
+    @property
+    def notice_socket(self) -> Path:
+        return self.directory.absolute() / NOTICE_SOCKET
 
     @property
     def master_socket(self) -> Path:
