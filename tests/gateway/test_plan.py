@@ -97,18 +97,19 @@ def test_any_history_of_tables_ends_at_the_last_one(history):
 @given(st.lists(st.tuples(tables, st.booleans()), min_size=1, max_size=5))
 def test_what_is_settled_needs_no_second_look(history):
     """Upstreams that are the same object as before are passed over, and what is done is the same as if they were not."""
-    state, settled, known = initial_state(4, 4, 8), {}, {}
+    state, before, known = initial_state(4, 4, 8), None, {}
     for wanted, keep in history:
         if keep:
             wanted.upstreams |= {key: known[key] for key in wanted.upstreams.keys() & known.keys()}
         known = wanted.upstreams
         for _ in range(3):
-            needed = plan(state, wanted, settled)
-            assert needed.commands == plan(state, wanted).commands
-            assert needed.draining == plan(state, wanted).draining
+            needed = plan(state, wanted, before)
+            afresh = plan(state, wanted, before and replace(before, settled={}))
+            assert needed.commands == afresh.commands
+            assert needed.draining == afresh.draining
             check(state, needed.commands)
-            settled = needed.settled
-    assert settled.keys() == state.maps["upstreams"].keys() or plan(state, wanted).draining
+            before = needed
+    assert needed.settled.keys() == state.maps["upstreams"].keys() or needed.draining or afresh.draining
 
 
 @settings(deadline=None)
@@ -159,6 +160,69 @@ def test_an_endpoint_that_leaves_is_drained_and_its_server_waits_for_the_last_re
         SetReturning("h1-0001", on=False),  # as long as it had some, they could come back from it
         SetAdmin("h1-0001", 0, "maint"),
     ]
+
+
+class Drained:
+    """A backend of one workload with two slots, whose endpoints leave at second 100 without a request that HAProxy counts."""
+
+    def __init__(self, *remaining):
+        self.state = initial_state(1, 1, 3)
+        run(self.state, table({"ns/a/h1": set(ENDPOINTS[:2])}))
+        self.plan = None
+        self.lead(100.0, *remaining)
+
+    def lead(self, now, *endpoints):
+        """Returns the commands."""
+        self.plan = plan(self.state, table({"ns/a/h1": set(endpoints)}), self.plan, now=now)
+        for command in self.plan.commands:
+            command.apply(self.state)
+        slots = self.state.backends["h1-0001"]
+        slots[:] = [replace(slot, busy=0) for slot in slots]  # as HAProxy counts
+        return [command.text.removeprefix("set server h1-0001/") for command in self.plan.commands]
+
+
+def test_the_last_endpoints_server_waits_until_what_it_refused_has_been_tried_again():
+    """HAProxy pauses for a second before it does, and counts such a request nowhere meanwhile."""
+    backend = Drained()
+    for second in (100.0, 100.25, 101.1, 101.9):
+        assert backend.lead(second) == []
+        assert backend.plan.draining
+        assert backend.state.returning == {"h1-0001"}
+    assert backend.lead(102.1) == ["hold state maint", "s1 state maint", "s2 state maint"]
+    assert not backend.plan.draining
+
+
+def test_where_another_endpoint_is_ready_what_was_refused_has_gone_there_at_once():
+    backend = Drained(ENDPOINTS[0])
+    assert backend.lead(100.0, ENDPOINTS[0]) == ["s2 state maint"]
+    assert not backend.plan.draining
+
+
+def test_an_endpoint_that_comes_ends_the_wait_for_what_the_last_one_refused():
+    backend = Drained()
+    assert backend.lead(100.5, ENDPOINTS[2]) == [
+        "s3 addr 10.0.0.3 port 8080", "s3 state ready", "s1 state maint", "s2 state maint",
+    ]  # fmt: skip
+    assert not backend.plan.draining
+
+
+def test_an_endpoint_that_leaves_again_is_waited_for_anew():
+    backend = Drained()
+    backend.lead(101.0, ENDPOINTS[0])
+    backend.lead(101.5)
+    assert backend.lead(102.1) == []
+    assert backend.plan.draining
+    assert "hold state maint" in backend.lead(103.6)
+
+
+def test_a_backend_is_not_lent_again_while_it_waits_for_what_was_refused():
+    backend = Drained()
+    other = table({"ns/b/h1": set()})
+    assert plan(backend.state, other, backend.plan, now=101.0).missing_backends == {Transport.HTTP: 1}
+    for now in (102.1, 102.2):
+        for command in plan(backend.state, other, backend.plan, now=now).commands:
+            command.apply(backend.state)
+    assert plan(backend.state, other, now=102.3).missing_backends == {}
 
 
 def test_an_endpoint_that_comes_back_while_it_drains_keeps_its_server():

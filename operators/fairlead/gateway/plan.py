@@ -3,6 +3,7 @@
 A backend of the pool is lent to an upstream (the map `upstreams` says which to which) and its servers to endpoints.
 What is not there yet is added from the inside out, servers before weights before hosts; what goes is taken away from the outside in.
 An endpoint that leaves is drained: its server is free for another one only when its last request has ended.
+A backend's last endpoint has also those that it has refused: HAProxy counts them nowhere, and tries them again after a second.
 """
 
 from __future__ import annotations
@@ -25,6 +26,12 @@ from fairlead.gateway.state import (
     State,
 )
 
+TRIED_AGAIN = 2.0
+"""Seconds in which HAProxy has surely tried again a request that a server refused: it pauses for one."""
+
+Server = tuple[str, int]
+"""A backend and the number of its slot."""
+
 
 @dataclass(slots=True)
 class Plan:
@@ -37,16 +44,19 @@ class Plan:
     """Some server waits for its last request: plan again with fresh numbers."""
     settled: dict[str, Upstream | None] = field(default_factory=dict)
     """Per backend: the upstream whose endpoints it serves just so."""
+    left: dict[Server, float] = field(default_factory=dict)
+    """When servers that are being drained were taken out of the balancing: for the next plan."""
 
     @property
     def needs_reload(self) -> bool:
         return bool(self.missing_backends or self.missing_slots)
 
 
-def plan(state: State, table: RouteTable, settled: Mapping[str, Upstream | None] | None = None) -> Plan:
-    """`settled`: that of the plan before, whose commands the state has had: an upstream that is still the same object needs no look at its servers."""
-    result = Plan()
-    before = settled or {}
+def plan(state: State, table: RouteTable, before: Plan | None = None, *, now: float = 0.0) -> Plan:
+    """`before`: the plan whose commands the state has had last: an upstream that is still the same object needs no look at its servers, and
+    servers that it drained may not be done yet. `now`: seconds of any clock, the same one for all plans."""
+    before = before or Plan()
+    result = Plan(left={server: left for server, left in before.left.items() if now - left <= TRIED_AGAIN})
     lent = {upstream: backend for backend, upstream in state.maps["upstreams"].items() if backend in state.backends}
     unlent = {t: _unlent(state, t) for t in Transport}
     for upstream in table.upstreams.values():
@@ -60,8 +70,8 @@ def plan(state: State, table: RouteTable, settled: Mapping[str, Upstream | None]
     wanted = _wanted_maps(table, lent)
     for key, backend in lent.items():
         target = table.upstreams.get(key)
-        if (target is not None and before.get(backend) is target) or _place(
-            result, backend, state.backends[backend], target, returning=backend in state.returning
+        if (target is not None and before.settled.get(backend) is target) or _place(
+            result, backend, state.backends[backend], target, returning=backend in state.returning, now=now
         ):
             result.settled[backend] = target
         if target is None and not all(slot.free for slot in state.backends[backend]):
@@ -146,7 +156,9 @@ def _additions(name: str, current: Mapping[str, str], wanted: Mapping[str, str])
             yield SetEntry(name, key, value)
 
 
-def _place(result: Plan, backend: str, slots: list[Slot], upstream: Upstream | None, *, returning: bool) -> bool:
+def _place(
+    result: Plan, backend: str, slots: list[Slot], upstream: Upstream | None, *, returning: bool, now: float
+) -> bool:
     """Give each ready endpoint a server, and take the servers of all others out. Returns whether there was, and is, nothing to do."""
     begun, leaving = len(result.commands), False
     ready = upstream.ready if upstream else frozenset()
@@ -171,13 +183,18 @@ def _place(result: Plan, backend: str, slots: list[Slot], upstream: Upstream | N
             result.commands.append(SetAdmin(backend, number, "ready"))
     if at and not returning:
         result.commands.append(SetReturning(backend, on=True))
-    if returning and not at and not any(slot.busy or slot.admin == "ready" for slot in slots):
+    # Where another server is up, a request that was refused is tried again at once.
+    retrying = [] if at else [number for number in range(len(slots)) if (backend, number) in result.left]
+    if returning and not at and not retrying and not any(slot.busy or slot.admin == "ready" for slot in slots):
         result.commands.append(SetReturning(backend, on=False))
     for number, slot in enumerate(slots):
         if number in at.values():
             continue
         if slot.admin == "ready":
             result.commands.append(SetAdmin(backend, number, "drain"))
+            result.left[backend, number] = now
+            leaving = True
+        elif number in retrying:
             leaving = True
         elif slot.admin == "drain" and slot.busy == 0:
             result.commands.append(SetAdmin(backend, number, "maint"))

@@ -14,18 +14,16 @@ from dataclasses import replace
 
 from fairlead.gateway.config import fingerprint
 from fairlead.gateway.haproxy import CommandRefused, Haproxy, HaproxyError, write_files
-from fairlead.gateway.plan import grown, plan
-from fairlead.gateway.routes import RouteTable, Upstream
+from fairlead.gateway.plan import Plan, grown, plan
+from fairlead.gateway.routes import RouteTable
 from fairlead.gateway.settings import SettingsError
-from fairlead.gateway.state import SetAdmin, State
+from fairlead.gateway.state import State
 
 log = logging.getLogger(__name__)
 
 _PERSIST_AFTER = 0.5
 """Seconds after a change until the files say it too: what a HAProxy that is killed begins with."""
 _ATTEMPTS = 3
-_TRIED_AGAIN = 2.0
-"""Seconds in which HAProxy has surely tried again a request that a server refused: it pauses for one."""
 
 
 class Programmer:
@@ -33,11 +31,10 @@ class Programmer:
         self._haproxy = haproxy
         self._state: State | None = None
         self._lent: dict[str, str] | None = None
-        self._settled: dict[str, Upstream | None] = {}
+        self._before: Plan | None = None
+        """The plan whose commands the state has had last."""
         self._worker = 0
         """The process id of the worker that the state is that of."""
-        self._left: dict[tuple[str, int], float] = {}
-        """When a backend's server was taken out of the balancing."""
         self._turn = asyncio.Lock()
         """Who changes HAProxy or its files: a file written in the middle of a reload would be what the new worker reads."""
         self._unwritten = asyncio.Event()
@@ -80,8 +77,7 @@ class Programmer:
             await self._lead_or_forget(table)
 
     def _forget(self) -> None:
-        self._state = self._lent = None
-        self._settled = {}
+        self._state = self._lent = self._before = None
         self.in_effect = False
 
     async def _lead_or_forget(self, table: RouteTable) -> None:
@@ -117,20 +113,16 @@ class Programmer:
 
     async def _lead(self, table: RouteTable) -> None:
         if self._state is None:
-            self._state, self._lent, self._settled = await self._read(), None, {}
-            self._left.clear()
+            self._state, self._lent, self._before = await self._read(), None, None
         elif self.draining:
             await self._haproxy.refresh_busy(self._state)
-            self._linger(self._state)
         while True:
-            needed = plan(self._state, table, self._settled)
-            self._settled = needed.settled
+            needed = plan(self._state, table, self._before, now=time.monotonic())
+            self._before = needed
             if needed.commands:
                 await self._haproxy.send(needed.commands)
                 for command in needed.commands:
                     command.apply(self._state)
-                    if isinstance(command, SetAdmin) and command.admin == "drain":
-                        self._left[command.backend, command.slot] = time.monotonic()
                 self._lent = None
                 self.commands += len(needed.commands)
                 self._unwritten.set()
@@ -139,16 +131,7 @@ class Programmer:
                 return
             settings = self._haproxy.settings
             self._state = await self._reload(grown(self._state, needed, spare_slots=settings.slots))
-            self._settled = {}
-
-    def _linger(self, state: State) -> None:
-        """A backend's last server still has the requests that it has refused: HAProxy counts them no more, and tries them again after a second."""
-        for (backend, number), left in list(self._left.items()):
-            slots = state.backends[backend]
-            if time.monotonic() - left > _TRIED_AGAIN or any(slot.admin == "ready" for slot in slots):
-                del self._left[backend, number]
-            elif slots[number].admin == "drain":
-                slots[number] = replace(slots[number], busy=max(1, slots[number].busy))
+            self._before = replace(needed, settled={})
 
     async def _read(self) -> State:
         """Also replaces a worker whose configuration is not this program's, after an upgrade or with other settings."""
