@@ -62,11 +62,15 @@ async def brought_up(cluster: Any) -> list[tuple[str, str, str]]:
     return said
 
 
-@pytest.mark.parametrize("told", ["0.0.1", None, "", version("fairlead")], ids=["older", "none", "empty", "ours"])
+@pytest.mark.parametrize("told", ["0.0.1", None, "", names.VERSION], ids=["older", "none", "empty", "ours"])
 async def test_crds_that_are_not_newer_are_brought_up_to_date(told: str | None) -> None:
     cluster = Cluster(of_version(told))
     assert await brought_up(cluster) == []
     assert cluster.crds == OURS
+
+
+def test_the_code_says_the_packages_version() -> None:
+    assert version("fairlead") == names.VERSION
 
 
 async def test_crds_that_are_missing_are_made() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,7 +113,7 @@ def custom_resource_definition(kind: Kind) -> dict[str, Any]:
         "kind": "CustomResourceDefinition",
         "metadata": {
             "name": f"{kind.plural}.{names.SERVING_GROUP}",
-            "annotations": {names.CRD_VERSION: package_version("fairlead")},
+            "annotations": {names.CRD_VERSION: names.VERSION},
         },
         "spec": {
             "group": names.SERVING_GROUP,

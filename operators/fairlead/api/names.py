@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import re
 
+VERSION = "0.1.0"
+"""Of Fairlead, as in pyproject.toml: images carry the code without the package's metadata."""
+
 # --- API groups -------------------------------------------------------------------------------------------------
 
 SERVING_GROUP = "serving.kserve.io"
