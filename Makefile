@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 VERSION := 0.1.0
 
-.PHONY: help install test demo bench soak images e2e lint format crds e2e-local clean
+.PHONY: help install test demo bench soak images e2e e2e-kserve lint format crds e2e-local clean
 
 help:            ## show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -40,8 +41,16 @@ NODE_PORT = 30080
 
 
 class KindCluster(Cluster):
-    def __init__(self, directory: Path, models: dict[str, Path]) -> None:
-        self.directory, self.models = directory, models
+    def __init__(
+        self,
+        directory: Path,
+        models: dict[str, Path],
+        *,
+        files: Sequence[Path] = (),
+        mirrored: Mapping[str, str] | None = None,
+    ) -> None:
+        """`models` are served as `{name}.skops`, `files` under their own names; `mirrored` adds to the chart's `storage.mirrors`."""
+        self.directory, self.models, self.files, self.mirrored = directory, models, files, mirrored or {}
         self.kubeconfig = directory / "kubeconfig"
         self.keep = os.environ.get("FAIRLEAD_E2E_KEEP") == "1"
 
@@ -83,7 +92,7 @@ class KindCluster(Cluster):
         config = {
             "kind": "Cluster",
             "apiVersion": "kind.x-k8s.io/v1alpha4",
-            "featureGates": {"ImageVolume": True},  # on from Kubernetes 1.35; the chart's value says that it may be used
+            "featureGates": {"ImageVolume": True},  # by itself on from Kubernetes 1.35
             "nodes": [
                 {"role": "control-plane", "extraPortMappings": [mapping]},
                 {"role": "worker"},
@@ -108,7 +117,10 @@ class KindCluster(Cluster):
         values = {
             "image": {"tag": TAG},
             "gateway": {"service": {"type": "NodePort", "nodePort": NODE_PORT}},
-            "storage": {"mirrors": mirrors(f"http://models.{MODELS}.svc.cluster.local/")},
+            "storage": {
+                "mirrors": {**mirrors(f"http://models.{MODELS}.svc.cluster.local/"), **self.mirrored},
+                "imageVolumes": "on",
+            },
         }
         path = self.directory / "values.json"
         path.write_text(json.dumps(values))
@@ -131,7 +143,7 @@ class KindCluster(Cluster):
             "volumes": [{"name": "models", "configMap": {"name": "models"}}],
         }
         files = [f"--from-file={key}.skops={path / 'model.skops'}" for key, path in self.models.items()]
-        files.append(f"--from-file={SAMPLES / 'models'}")
+        files += [f"--from-file={path}" for path in (SAMPLES / "models", *self.files)]
         create = ("create", "--dry-run=client", "-o", "json")
         namespace = self.kubectl(*create, "namespace", MODELS)
         config = self.kubectl(*create, "configmap", "models", "--namespace", MODELS, *files)
@@ -148,7 +160,10 @@ class KindCluster(Cluster):
             "spec": {"selector": labels, "ports": [{"port": 80, "targetPort": 8080}]},
         }
         self.kubectl("apply", "-f", "-", stdin=namespace)
-        self.apply(MODELS, json.loads(config), deployment, service)
+        # By the server: kubectl would keep a copy in an annotation, which has a limit.
+        whole = ("apply", "--server-side", "--force-conflicts")
+        self.kubectl(*whole, "--namespace", MODELS, "-f", "-", stdin=config)
+        self.apply(MODELS, deployment, service)
         self.kubectl("rollout", "status", "deployment/models", "-n", MODELS, "--timeout=120s", timeout=150)
 
     def model_uri(self, directory: Path) -> str:
