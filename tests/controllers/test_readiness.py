@@ -68,6 +68,46 @@ def test_a_revision_that_its_deployment_is_leaving_is_ready_by_its_pods() -> Non
     assert readiness([rolling], [ending], (), "") == {"r2": Readiness.PENDING}
 
 
+def ready_pod(revision: str = "r2", **labels: str) -> dict[str, Any]:
+    labels = {"fairlead.dev/workload": "w", "fairlead.dev/revision": revision, **labels}
+    return {"metadata": {"labels": labels}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+
+
+def test_all_its_pods_ready_is_ready_before_the_deployments_status_says_so() -> None:
+    starting = deployment(availableReplicas=0)
+    unready = {**ready_pod(), "status": {}}
+    assert readiness([starting], [ready_pod(), unready], (), "") == {"r2": Readiness.PENDING}
+    assert readiness([starting], [ready_pod(), ready_pod()], (), "") == {"r2": Readiness.READY}
+    unseen = {**starting, "status": {}}
+    assert readiness([unseen], [ready_pod(), ready_pod()], (), "") == {"r2": Readiness.READY}
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [ready_pod("r1")],
+        [{**ready_pod("r1"), "status": {}}],
+        [ready_pod(**{"fairlead.dev/workload": "another"})],
+        [ready_pod(**{"fairlead.dev/role": "worker"})],
+        [{**ready_pod(), "metadata": {**ready_pod()["metadata"], "deletionTimestamp": "2026-11-21T00:00:00Z"}}],
+    ],
+    ids=["old", "old and not ready", "another workload's", "a worker", "ending"],
+)
+def test_pods_that_are_not_its_own_new_ones_do_not_make_it_ready(others: list[dict[str, Any]]) -> None:
+    starting = deployment(availableReplicas=0)
+    assert readiness([starting], [ready_pod(), *others], (), "")["r2"] is Readiness.PENDING
+
+
+def test_a_new_deployment_without_pods_is_not_ready() -> None:
+    starting = {**deployment(replicas=0, availableReplicas=0), "status": {}}
+    assert readiness([starting], (), (), "") == {"r2": Readiness.PENDING}
+
+
+def test_while_an_old_pod_is_there_the_new_ones_wait() -> None:
+    starting = deployment(availableReplicas=0)
+    assert readiness([starting], [ready_pod(), ready_pod(), ready_pod("r1")], (), "")["r2"] is Readiness.PENDING
+
+
 # --- Failures --------------------------------------------------------------------------------------------------------
 
 

@@ -61,7 +61,8 @@ from fairlead.kube.objects import Key, Object, key_of, utcnow
 from fairlead.kube.resources import DEPLOYMENTS, INFERENCE_SERVICES
 
 ASK_AGAIN = Backoff(base=0.02, cap=5.0)
-"""While the gateways do not yet do what the status says."""
+"""While the gateways do not yet do what the status says. They take 0.03 s on an idle cluster: for so long, `EAGER` times, nobody waits longer."""
+EAGER = 4
 
 
 class EventSink(Protocol):
@@ -236,7 +237,7 @@ class Reconciler:
         # Without a target the next change of a Deployment comes first, and no gateway can say anything new.
         if 0.0 in again or (confirmation.status != "True" and confirmation.reason != "NoTraffic"):
             memory.asked += 1
-            waits.append(ASK_AGAIN.delay(memory.asked))
+            waits.append(ASK_AGAIN.delay(memory.asked - EAGER))
         else:
             memory.asked = 0
         return min(waits, default=None)

@@ -1,5 +1,6 @@
-"""Which revisions are ready: what a Deployment carries, by its status; what it is leaving, by its pods.
+"""Which revisions are ready: what a Deployment carries, by its status or, as soon as all of them are ready, by its pods; what it is leaving, by its pods.
 
+A Deployment's status follows its pods' by way of the ReplicaSet's: 0.05 s on an idle cluster, 0.3 s on a busy one.
 A revision that may be at zero and has been ready before is ready whatever its pods do: a request wakes it.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from fairlead.api import names
+from fairlead.controllers.inferenceservice.multinode import is_worker
 from fairlead.controllers.inferenceservice.revisions import Readiness, Revision
 from fairlead.kube.objects import Object
 
@@ -24,10 +26,11 @@ def readiness(
 
     A Deployment on its way to the next revision, or back from it, still has pods of another: that one is ready as long as any of them is.
     """
+    pods = list(pods)
     found: dict[str, Readiness] = {}
     by_workload = {deployment["metadata"]["name"]: deployment for deployment in deployments}
     for deployment in by_workload.values():
-        found[carried(deployment)] = _of(deployment)
+        found[carried(deployment)] = _of(deployment, pods)
     for pod in pods:
         labels = pod["metadata"]["labels"]
         if labels.get(names.LABEL_WORKLOAD) in by_workload and _is_ready(pod):
@@ -73,8 +76,8 @@ def asleep(deployment: Object) -> bool:
     return wakes(deployment) and not _available(deployment)
 
 
-def _of(deployment: Object) -> Readiness:
-    if wakes(deployment):
+def _of(deployment: Object, pods: Iterable[Object]) -> Readiness:
+    if wakes(deployment) or _all_ready(deployment, pods):
         return Readiness.READY
     if not complete(deployment):
         return Readiness.PENDING
@@ -82,6 +85,21 @@ def _of(deployment: Object) -> Readiness:
         return Readiness.PENDING  # at zero before it has ever been ready
     asleep = deployment["spec"].get("replicas", 1) == 0
     return Readiness.READY if asleep or _available(deployment) > 0 else Readiness.LOST
+
+
+def _all_ready(deployment: Object, pods: Iterable[Object]) -> bool:
+    """Whether there are as many ready pods as the Deployment should have, and none of another revision."""
+    name, revision = deployment["metadata"]["name"], carried(deployment)
+    ready = 0
+    for pod in pods:
+        labels = pod["metadata"]["labels"]
+        if labels.get(names.LABEL_WORKLOAD) != name or is_worker(pod) or "deletionTimestamp" in pod["metadata"]:
+            continue
+        if labels.get(names.LABEL_REVISION) != revision:
+            return False
+        ready += _is_ready(pod)
+    wanted: int = deployment["spec"].get("replicas", 1)
+    return ready >= max(1, wanted)
 
 
 def _is_ready(pod: Object) -> bool:
