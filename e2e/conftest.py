@@ -2,6 +2,10 @@
 
 `--cluster=local` (the default) starts `fairlead up` once for the session, `--cluster=kind` a kind cluster with the chart in it; each
 test has a namespace of its own.
+
+`-n 2` (pytest-xdist) is safe: a worker is a session of its own, with a cluster of its own (on kind named after the worker; on the laptop in a directory, on a
+port and a loopback network of its own). So no scenario must be alone, not even those that break a cluster for all: the API server killed, a node drained, the
+chart upgraded or removed. It takes the memory and the processors of so many clusters.
 """
 
 from __future__ import annotations
