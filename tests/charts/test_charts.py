@@ -16,6 +16,7 @@ import yaml
 from fairlead.api import names
 from fairlead.api.crd import KINDS, custom_resource_definition
 from fairlead.controllers.__main__ import parser
+from fairlead.gateway.succession import RELIEVED
 
 ROOT = Path(__file__).parents[2]
 FAIRLEAD = ROOT / "charts" / "fairlead"
@@ -159,11 +160,34 @@ def test_nothing_is_restarted_or_turned_off_because_a_busy_node_answers_late() -
 
 
 def test_a_gateway_that_goes_has_time_to_hand_over_and_to_finish() -> None:
-    objects = render(FAIRLEAD, "gateway.drainSeconds=20", "gateway.finishSeconds=300")
+    objects = render(FAIRLEAD, "gateway.drainSeconds=20", "gateway.successorSeconds=100", "gateway.finishSeconds=300")
+    pod = find(objects, "Deployment", "fairlead-gateway")["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] == 20 + 100 + 20 + 300
+
+
+@pytest.mark.parametrize(
+    ("relieved_after", "slept"),
+    [(0, [20]), (3, [20, 1, 1, 20]), (None, [20, 1, 1, 1, 1, 1, 20])],
+    ids=["another is ready", "another becomes ready", "no other comes"],
+)
+def test_a_gateway_that_goes_waits_for_its_successor(
+    relieved_after: int | None, slept: list[int], tmp_path: Path
+) -> None:
+    """`relieved_after`: the agent makes its file when the hook has slept so often."""
+    objects = render(FAIRLEAD, "gateway.drainSeconds=20", "gateway.successorSeconds=5")
     pod = find(objects, "Deployment", "fairlead-gateway")["spec"]["template"]["spec"]
     (haproxy,) = pod["containers"]
-    assert haproxy["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "20"]
-    assert pod["terminationGracePeriodSeconds"] == 320
+    shell, flag, hook = haproxy["lifecycle"]["preStop"]["exec"]["command"]
+    directory = next(word for word in pod["initContainers"][1]["args"] if word.startswith("--directory="))
+    file = f"{directory.removeprefix('--directory=')}/{RELIEVED}"
+    assert file in hook
+    instead = (
+        f'sleep() {{ echo "$1" >> slept; [ "$(wc -l < slept)" -ne {relieved_after or -1} ] || touch {RELIEVED}; }}'
+    )
+    if relieved_after == 0:
+        (tmp_path / RELIEVED).touch()
+    subprocess.run([shell, flag, f"{instead}; {hook.replace(file, RELIEVED)}"], cwd=tmp_path, check=True, timeout=10)
+    assert [int(line) for line in (tmp_path / "slept").read_text().split()] == slept
 
 
 @pytest.mark.parametrize("part", ["operator", "gateway"])

@@ -14,8 +14,10 @@ from fairlead.gateway.agent import Agent
 from fairlead.gateway.haproxy import ensure_files
 from fairlead.gateway.server import served
 from fairlead.gateway.settings import Settings, SettingsError
+from fairlead.gateway.succession import RELIEVED, Succession
 from fairlead.kube.client import Client
 from fairlead.kube.errors import ConfigError
+from fairlead.kube.objects import Key
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,8 +43,10 @@ async def _serve(settings: Settings, options: argparse.Namespace, host: str, por
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
         async with served(agent, host, port):
-            running, stopped = asyncio.create_task(agent.run()), asyncio.create_task(stop.wait())
-            done, pending = await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            tasks = {asyncio.create_task(agent.run()), asyncio.create_task(stop.wait())}
+            if options.service is not None:
+                tasks.add(asyncio.create_task(Succession(client, options.service, settings.directory).run()))
+            done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in pending:
                 task.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
@@ -85,6 +89,12 @@ def _parser() -> argparse.ArgumentParser:
         "--listen", default=f"127.0.0.1:{names.GATEWAY_AGENT_PORT}", metavar="HOST:PORT", help="the agent's own port"
     )
     parser.add_argument("--domain", default=names.DEFAULT_DOMAIN, help="of external hosts: {name}-{namespace}.{domain}")
+    parser.add_argument(
+        "--service",
+        type=_service,
+        metavar="NAMESPACE/NAME",
+        help=f"that of all gateways: while a pod of it is ready, there is a file `{RELIEVED}` in the directory",
+    )
     parser.add_argument("--kubeconfig", help="else the pod's service account, or KUBECONFIG")
     parser.add_argument("--context", help="of the kubeconfig")
     parser.add_argument(
@@ -102,6 +112,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--hold-bytes", type=int, help="memory that all requests which wait so may take")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     return parser
+
+
+def _service(text: str) -> Key:
+    namespace, _, name = text.partition("/")
+    if not namespace or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAMESPACE/NAME")
+    return Key(namespace, name)
 
 
 if __name__ == "__main__":
