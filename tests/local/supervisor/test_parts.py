@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
 import pytest
 from rich.console import Console
 
@@ -24,6 +26,7 @@ from fairlead.local.supervisor import manifests, run
 from fairlead.local.supervisor.errors import UpError
 from fairlead.local.supervisor.home import Home, Running, check_port, free_port
 from fairlead.local.supervisor.options import Options
+from fairlead.local.supervisor.screen import Screen
 from fairlead.local.supervisor.view import Picture, happenings, news, render, services
 
 RUNNING = Running(os.getpid(), "http://127.0.0.1:8080", "/k", "127.0.0.1:9901")
@@ -254,3 +257,22 @@ def test_plain_lines_tell_only_what_changed() -> None:
     ]
     assert news(ready, Picture()) == ["default/iris: deleted"]
     assert news(Picture(), Picture(troubles=("the operator ended",))) == ["the operator ended"]
+
+
+async def test_the_screen_wakes_no_service_to_show_how_it_is_asked() -> None:
+    asked: list[str] = []
+
+    class Http:
+        def get(self, url: str) -> None:
+            asked.append(url)
+            raise aiohttp.ClientError
+
+    traffic = [target("one", 100)]
+    screen = Screen(SimpleNamespace(client=None), io.StringIO(), 1.0)  # type: ignore[arg-type]
+    assert await screen._find_examples(Http(), picture(isvc(traffic=traffic))) == []  # type: ignore[arg-type]
+    assert asked == []
+    awake = picture(isvc(traffic=traffic), pods=(pod("one-svc", True),))
+    assert await screen._find_examples(Http(), awake) == [  # type: ignore[arg-type]
+        "curl -s http://g/serving/default/iris/v2/models/iris"
+    ]
+    assert len(asked) == 1

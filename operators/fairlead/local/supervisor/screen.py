@@ -99,11 +99,11 @@ class Screen:
         self._say(f"  kubectl  export KUBECONFIG={shlex.quote(str(home.kubeconfig))}")
 
     async def _find_examples(self, http: aiohttp.ClientSession, picture: Picture) -> list[str]:
-        """A request to paste, for each service that has become ready."""
+        """A request to paste, for each service that has come up."""
         new = []
         for service in picture.services:
             key = (service.namespace, service.name)
-            if service.ready and key not in self._examples:
+            if service.ready and service.is_up and key not in self._examples:
                 self._examples[key] = await _example(http, service)
                 new.append(self._examples[key])
         return new

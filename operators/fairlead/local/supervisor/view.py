@@ -40,6 +40,11 @@ class Service:
     targets: tuple[Target, ...]
 
     @property
+    def is_up(self) -> bool:
+        """Whether a pod of it is ready: one at zero is ready too, and would be woken by whoever asks it something."""
+        return any(target.ready_pods for target in self.targets)
+
+    @property
     def traffic(self) -> str:
         """`80 % iris-predictor-00001, 20 % iris-predictor-00002`."""
         return ", ".join(f"{target.percent} % {target.revision}" for target in self.targets) or "no traffic"
