@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -52,6 +52,8 @@ class World:
         self.seconds, self.starts = 1000.0, True
         self.api, self.events, self.board, self.agents = FakeApi(), RecordedEvents(), Board(), FakeAgents(self)
         self.changed: list[Key] = []
+        self.shown: Callable[[], float] = lambda: 0.0
+        """By how many seconds the wall clock is wrong."""
         self.exported: dict[str, str] = {}
         """By pod address, what its metrics say."""
         labels = {"serving.kserve.io/inferenceservice": "iris", "fairlead.dev/workload": "iris-predictor"}
@@ -69,7 +71,7 @@ class World:
             self.changed.append,
             PodMetrics(self.fetch, clock=lambda: self.seconds),
             clock=lambda: self.seconds,
-            now=lambda: datetime(2026, 11, 21, tzinfo=UTC) + timedelta(seconds=self.seconds),
+            now=lambda: datetime(2026, 11, 21, tzinfo=UTC) + timedelta(seconds=self.seconds + self.shown()),
         )
 
     async def fetch(self, url: str) -> str:
@@ -190,6 +192,26 @@ async def test_an_operator_that_restarts_in_the_middle_of_a_wake_up_goes_on_with
     world.agents.counts["gw:1"] = Counts(requests=100, responses=100)
     await world.ticks(3)
     assert world.replicas <= 2  # as a concurrency of 100 it would be the most there may be, which is four
+
+
+async def test_a_wall_clock_that_jumps_by_an_hour_changes_no_decision() -> None:
+    async def spike(jumps: list[float]) -> list[tuple[int, str]]:
+        world, decided = World(1), list[tuple[int, str]]()
+        world.shown = lambda: jumps[int(world.seconds) % len(jumps)]
+        for counts, ticks in (
+            (Counts(in_flight=3), 12),
+            (Counts(), 80),
+            (Counts(in_flight=1, held=1), 3),
+            (Counts(), 3),
+        ):
+            world.agents.counts["gw:1"] = counts
+            for _ in range(ticks):
+                await world.ticks(1)
+                outcome = world.board.outcome(WORKLOAD)
+                decided.append((world.replicas, str(outcome and outcome.mode)))
+        return decided
+
+    assert await spike([3600.0, -3600.0, 0.0]) == await spike([0.0])
 
 
 async def test_what_an_informer_says_late_does_not_undo_a_scaling() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from itertools import cycle
 
 import pytest
 from hypothesis import given, settings
@@ -182,6 +183,25 @@ def test_what_time_the_clocks_show_does_not_matter(skew: float) -> None:
         assert 12 <= now() - began <= 18
 
     scenario()
+
+
+@virtual_time
+async def test_a_clock_that_jumps_by_an_hour_back_and_forth_moves_no_lease() -> None:
+    api = FakeApi()
+    first, second = elector(api, "one"), elector(api, "two")
+    jumps = cycle([0.0, 3600.0, -3600.0])
+    for candidate in (first, second):
+        candidate._now = lambda: datetime(2026, 11, 21, tzinfo=UTC) + timedelta(seconds=now() + next(jumps))
+    await first.acquire()
+    holding = asyncio.create_task(first.hold())
+    waiting = asyncio.create_task(second.acquire())
+    await asyncio.sleep(600)
+    assert first.leading
+    assert not waiting.done()
+    holding.cancel()
+    began = now()
+    await waiting
+    assert 12 <= now() - began <= 18
 
 
 @virtual_time

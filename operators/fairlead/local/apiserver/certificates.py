@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FILES = ("ca.crt", "server.crt", "server.key", "token")
+SETBACK = datetime.timedelta(days=1)
+"""How far this machine's clock may be set back before nobody believes a certificate any more."""
 LIFETIME = datetime.timedelta(days=3650)
 
 
@@ -63,7 +65,7 @@ def make(directory: Path) -> None:
 
     def builder(subject: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
         begun = x509.CertificateBuilder().subject_name(subject).issuer_name(ca_name).public_key(public)
-        begun = begun.serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(hours=1))
+        begun = begun.serial_number(x509.random_serial_number()).not_valid_before(now - SETBACK)
         return begun.not_valid_after(now + LIFETIME)
 
     usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
