@@ -235,6 +235,29 @@ def test_a_model_that_cannot_come_back_says_why_after_a_bounded_wait_and_then_at
     assert replicas(cluster, namespace, "digits") == 0
 
 
+def test_a_wake_up_that_cannot_succeed_is_given_up_by_the_operator_that_takes_over_in_the_middle_of_it(
+    cluster: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    if not isinstance(cluster, LocalCluster):
+        pytest.skip("a model that is taken away under a running service: only where the models lie on this machine")
+    model = constant_model(tmp_path / "model", 1)
+    service = scaled("digits", cluster.model_uri(model), minReplicas=0)
+    service["metadata"]["annotations"] |= {"fairlead.dev/activation-timeout": "8s"}
+    cluster.apply(namespace, service)
+    cluster.wait_ready(namespace, "digits")
+    asleep(cluster, namespace, "digits")
+    shutil.rmtree(model)
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(predict, cluster, namespace, "digits")
+        await_replicas(cluster, namespace, "digits", 1, 1)
+        cluster.kill(Part.OPERATOR)
+        answer = asking.result()
+    assert answer.status_code == 503
+    assert str(model) in answer.json()["error"]
+    cluster.eventually(namespace, "digits", lambda s: mode(s) == "Paused", "paused")
+    assert replicas(cluster, namespace, "digits") == 0
+
+
 def mode(service: dict[str, Any]) -> str:
     decisions = service["status"]["components"]["predictor"].get("autoscaling", [{}])
     return str(decisions[0].get("mode"))
