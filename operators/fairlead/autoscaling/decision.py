@@ -108,7 +108,10 @@ def _running(seen: Observation, policy: Policy, state: State) -> tuple[Decision,
     wanted, mode, value, reason, state = _recommended(seen, policy, state)
     delay = policy.delay_to_zero(state.seconds_to_start)
     if wanted == 0 and state.now - state.last_active < delay:
-        wanted, reason = 1, f"{reason}; the last one stays until nothing has asked for {_delay(delay, policy, state)}"
+        wanted, reason = (
+            1,
+            f"{reason}; the last one stays until nothing has asked for {_in_words(delay, policy, state)}",
+        )
     if (bounded := policy.bounded(wanted)) != wanted:
         reason += f"; {wanted} is outside {policy.least}..{policy.max_replicas or 'unlimited'}"
         wanted = bounded
@@ -122,14 +125,8 @@ def _running(seen: Observation, policy: Policy, state: State) -> tuple[Decision,
     if allowed != wanted:
         reason += f"; behavior allows {allowed} of {wanted} now"
     if allowed == 0:
-        mode, reason = Mode.IDLE, f"nothing asked for it in the last {_delay(delay, policy, state)}"
+        mode, reason = Mode.IDLE, f"nothing asked for it in the last {_in_words(delay, policy, state)}"
     return _settle(state, allowed, mode, value, policy, reason)
-
-
-def _delay(seconds: float, policy: Policy, state: State) -> str:
-    """For people, with where it comes from."""
-    because = f", since a start takes {state.seconds_to_start:.0f} s" if seconds > policy.scale_to_zero_delay else ""
-    return f"{round(seconds, 1):g} s{because}"
 
 
 def _recommended(seen: Observation, policy: Policy, state: State) -> tuple[int, Mode, float, str, State]:
@@ -154,6 +151,12 @@ def _recommended(seen: Observation, policy: Policy, state: State) -> tuple[int, 
     if policy.warm_replicas:
         reason += f" and {policy.warm_replicas} to spare"
     return wanted, mode, value, reason, state
+
+
+def _in_words(seconds: float, policy: Policy, state: State) -> str:
+    """A delay to zero, with where it comes from."""
+    because = f", since a start takes {state.seconds_to_start:.0f} s" if seconds > policy.scale_to_zero_delay else ""
+    return f"{round(seconds, 1):g} s{because}"
 
 
 def _replicas(value: float, policy: Policy) -> int:
