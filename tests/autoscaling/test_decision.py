@@ -355,8 +355,18 @@ def test_a_model_that_never_starts_is_tried_ever_more_rarely() -> None:
         before = line.state.desired
         line.see(TICK, waiting=1, ready=0, starting=before)
         started += line.state.desired > before
-    # Two minutes each, and pauses of 1, 2, 4, 8 and then 10 minutes.
-    assert started == 23
+    # 2, 4, 8 and then 9 minutes each, and pauses of 1, 2, 4, 8 and then 10 minutes.
+    assert started == 15
+
+
+def test_a_model_that_starts_more_slowly_than_a_wake_up_may_take_comes_up_at_the_second_or_third_try() -> None:
+    line = TimeLine(FROM_ZERO, replicas=0)
+    started_for = 0.0
+    while started_for < 200 and line.now < 3600:
+        line.see(TICK, waiting=1, ready=0, starting=line.state.desired)
+        started_for = started_for + TICK if line.state.desired else 0.0
+    assert line.see(TICK, ready=1).desired == 1
+    assert line.state.failures == 0
 
 
 def test_its_own_metric_scales_by_the_sum_over_the_replicas() -> None:

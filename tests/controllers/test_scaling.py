@@ -46,11 +46,11 @@ def service(annotations: dict[str, str] | None = None, **predictor: Any) -> Infe
 def test_delays_grow_with_what_a_start_takes_unless_their_owner_has_set_them() -> None:
     default = policy(service(), service().spec.predictor, least=0, proven=True)
     assert default is not None
-    assert (default.delay_to_zero(60), default.patience(180)) == (300, 360)
+    assert (default.delay_to_zero(60), default.patience(180, 0)) == (300, 360)
     given = service({"fairlead.dev/scale-to-zero-delay": "10s", "fairlead.dev/activation-timeout": "20s"})
     own = policy(given, given.spec.predictor, least=0, proven=True)
     assert own is not None
-    assert (own.delay_to_zero(60), own.patience(180)) == (10, 20)
+    assert (own.delay_to_zero(60), own.patience(180, 3)) == (10, 20)
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def _from_zero(seen: Observation, policy: Policy, state: State) -> tuple[Decisio
         waiting = state._replace(activating_since=state.now)
         return Decision(state.desired, Mode.ACTIVATING, value, policy.target, "its pods wait for a node"), waiting
     waited = state.now - state.activating_since
-    if waited >= policy.patience(state.seconds_to_start) and policy.least == 0 and seen.complete:
+    if waited >= policy.patience(state.seconds_to_start, state.failures) and policy.least == 0 and seen.complete:
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**state.failures)
         failed = state._replace(
             activating_since=None, paused_until=state.now + pause, failures=min(state.failures + 1, 8)

@@ -84,9 +84,15 @@ class Policy:
         """
         return max(self.scale_to_zero_delay, min(LONGEST_DELAY, self.scale_to_zero_starts * seconds_to_start))
 
-    def patience(self, seconds_to_start: float) -> float:
-        """Seconds until a wake-up has failed: one that took three minutes the last time is not given up after two."""
-        return max(self.activation_timeout, min(LONGEST_WAKE_UP, self.activation_starts * seconds_to_start))
+    def patience(self, seconds_to_start: float, failures: int) -> float:
+        """Seconds until a wake-up has failed: one that took three minutes the last time is not given up after two.
+
+        Nor is one for good of which no start has been seen: each failure in a row doubles the time.
+        """
+        if not self.activation_starts:
+            return self.activation_timeout
+        asked = max(self.activation_starts * seconds_to_start, self.activation_timeout * 2.0**failures)
+        return max(self.activation_timeout, min(LONGEST_WAKE_UP, asked))
 
     def bounded(self, replicas: int) -> int:
         """`replicas` within [least, max_replicas]."""
