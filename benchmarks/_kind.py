@@ -184,7 +184,11 @@ def _create(kind: Kind, directory: Path) -> None:
         "kind": "Cluster",
         "apiVersion": "kind.x-k8s.io/v1alpha4",
         "nodes": [{"role": "control-plane", "extraPortMappings": mappings}],
-        "kubeadmConfigPatches": [json.dumps({"kind": "ClusterConfiguration", **hurry})],
+        "kubeadmConfigPatches": [
+            json.dumps({"kind": "ClusterConfiguration", **hurry}),
+            # A hundred services that start at once and the cluster's own pods are more than the usual 110.
+            json.dumps({"kind": "KubeletConfiguration", "maxPods": 250}),
+        ],
     }
     path = directory / "kind.json"
     path.write_text(json.dumps(config))

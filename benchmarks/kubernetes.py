@@ -1,7 +1,7 @@
 """What Fairlead costs and keeps on Kubernetes, beside a plain Deployment and NodePort Service of the same image: on a kind cluster of one node.
 
     python benchmarks/kubernetes.py                          # seven minutes, most of them waiting
-    python benchmarks/kubernetes.py --only zero --only many  # 100 services at zero, 1,000 services: seven minutes more
+    python benchmarks/kubernetes.py --only zero --only many  # 100 services at zero, 1,000 services: seven minutes, ten at most
     python benchmarks/kubernetes.py --only pods --json figures.json
 
 Needs docker, kind, kubectl, helm and the images of `make images`. It makes a cluster of its own and deletes it.
