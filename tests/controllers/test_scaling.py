@@ -43,6 +43,29 @@ def service(annotations: dict[str, str] | None = None, **predictor: Any) -> Infe
     return InferenceService.parse(obj)
 
 
+@pytest.mark.parametrize(
+    ("asked", "bounds"),
+    [
+        ({}, None),
+        ({"minReplicas": 3}, None),
+        ({"minReplicas": 2, "maxReplicas": 2, "scaleTarget": 1}, None),
+        ({"scaleTarget": 1, "scaleMetric": "concurrency"}, (1, 0)),
+        ({"scaleTarget": 1}, (1, 0)),
+        ({"minReplicas": 2, "scaleMetric": "rps"}, (2, 0)),
+        ({"autoScaling": {"metrics": [QUEUE]}}, (1, 0)),
+        ({"minReplicas": 0}, (0, 0)),
+        ({"minReplicas": 0, "maxReplicas": 1}, (0, 1)),
+        ({"maxReplicas": 0}, (1, 0)),
+        ({"minReplicas": 2, "maxReplicas": 4}, (2, 4)),
+    ],
+    ids=str,
+)
+def test_without_a_maximum_what_asks_for_demand_has_none(asked: Object, bounds: tuple[int, int] | None) -> None:
+    found = InferenceService.parse(isvc(**asked))
+    by = policy(found, found.spec.predictor, least=asked.get("minReplicas", 1), proven=True)
+    assert (None if by is None else (by.min_replicas, by.max_replicas)) == bounds
+
+
 def test_delays_grow_with_what_a_start_takes_unless_their_owner_has_set_them() -> None:
     default = policy(service(), service().spec.predictor, least=0, proven=True)
     assert default is not None

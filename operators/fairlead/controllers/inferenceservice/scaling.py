@@ -1,8 +1,9 @@
-"""Who decides how many replicas a workload has: an HPA for cpu and memory, KEDA or somebody else where that is asked for, demand where the bounds
-leave a choice, else minReplicas.
+"""Who decides how many replicas a workload has: an HPA for cpu and memory, KEDA or somebody else where that is asked for, demand where it is asked for
+or the bounds leave a choice, else minReplicas.
 
-Bounds are KServe's: minReplicas is 1 if not set; maxReplicas is minReplicas, at least 1, if not set, and 0 means no limit. Unlike KServe's Standard
-mode, where an HPA on cpu is the default, demand is: an HPA is made only where cpu or memory, or the autoscalerClass hpa, is asked for.
+Bounds are KServe's: minReplicas is 1 if not set; a maxReplicas of 0 means no limit. One that is not set is no limit either for whom demand is asked for, by a
+metric, a target or a minReplicas of 0, as in KServe's Knative mode; else it is minReplicas, as in its Standard mode. Unlike there, where an HPA on cpu is the
+default, demand is: an HPA is made only where cpu or memory, or the autoscalerClass hpa, is asked for.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from fairlead.controllers.inferenceservice.metrics import (
 )
 
 _HANDS_OFF = ("none", "external", "keda")
+_OF_DEMAND = ("concurrency", "rps")
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,21 @@ def canary_least_replicas(stable: int, percent: int) -> int:
 
 
 def scaled_by_demand(isvc: InferenceService, fields: ComponentFields) -> bool:
-    """Whether the replicas follow the requests: the bounds leave a choice, and nobody else makes it."""
+    """Whether the replicas follow the requests: that is asked for, or the bounds leave a choice, and nobody else makes it."""
     if isvc.metadata.annotations.get(names.AUTOSCALER_CLASS) in _HANDS_OFF or hpa_target(isvc, fields) is not None:
         return False
     if spans_pods(fields):
         return False
     least, most = fields.effective_min_replicas(), fields.max_replicas
-    return least == 0 or most == 0 or (most is not None and most > least)
+    if most is None:
+        return least == 0 or _asks_for_demand(isvc, fields)
+    return most == 0 or most > least
+
+
+def _asks_for_demand(isvc: InferenceService, fields: ComponentFields) -> bool:
+    """By name: KServe's documentation scales by `scaleTarget` alone."""
+    by = fields.scale_metric or isvc.metadata.annotations.get(names.SCALE_METRIC)
+    return by in _OF_DEMAND or fields.scale_target is not None or pod_metric(fields) is not None
 
 
 def policy(isvc: InferenceService, fields: ComponentFields, *, least: int, proven: bool) -> Policy | None:
@@ -88,7 +98,7 @@ def policy(isvc: InferenceService, fields: ComponentFields, *, least: int, prove
         custom="" if own is None else own.name,
         target=target_per_replica(metric, scale_target, fields.container_concurrency or 0),
         min_replicas=least if proven else max(1, least),
-        max_replicas=0 if fields.max_replicas == 0 else max(1, least, fields.max_replicas or 0),
+        max_replicas=max(1, least, fields.max_replicas) if fields.max_replicas else 0,
         stable_window=stable,
         panic_window=min(stable, _seconds(annotations, names.PANIC_WINDOW, default.panic_window, least=1.0)),
         scale_down_delay=_seconds(annotations, names.SCALE_DOWN_DELAY, default.scale_down_delay),
