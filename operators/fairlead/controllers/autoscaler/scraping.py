@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 
 import aiohttp
 
+from fairlead.controllers.inferenceservice.readiness import is_ready
 from fairlead.kube.objects import Key, Object
 
 log = logging.getLogger(__name__)
@@ -159,9 +160,3 @@ def _increase(before: _Sample | None, now: float, raw: float) -> float | None:
     if before is None or now <= before.at:
         return None
     return (raw - before.raw if raw >= before.raw else raw) / (now - before.at)
-
-
-def is_ready(pod: Object) -> bool:
-    conditions = pod.get("status", {}).get("conditions") or ()
-    ready = any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
-    return ready and "deletionTimestamp" not in pod["metadata"]

@@ -21,7 +21,8 @@ from datetime import datetime, timedelta
 from fairlead.api import names
 from fairlead.api.base import Open
 from fairlead.controllers.autoscaler.board import Board, Start
-from fairlead.controllers.autoscaler.scraping import BUDGET, Fetch, Unanswered, is_ready
+from fairlead.controllers.autoscaler.scraping import BUDGET, Fetch, Unanswered
+from fairlead.controllers.inferenceservice.readiness import is_ready
 from fairlead.kube.objects import Key, Object, key_of, parse_timestamp, utcnow
 
 log = logging.getLogger(__name__)

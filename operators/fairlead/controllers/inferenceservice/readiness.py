@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from fairlead.api import names
 from fairlead.controllers.inferenceservice.multinode import is_worker
 from fairlead.controllers.inferenceservice.revisions import Readiness, Revision
+from fairlead.kube.conditions import is_true
 from fairlead.kube.objects import Object
 
 
@@ -33,7 +34,7 @@ def readiness(
         found[carried(deployment)] = _of(deployment, pods)
     for pod in pods:
         labels = pod["metadata"]["labels"]
-        if labels.get(names.LABEL_WORKLOAD) in by_workload and _is_ready(pod):
+        if labels.get(names.LABEL_WORKLOAD) in by_workload and is_ready(pod):
             found.setdefault(labels.get(names.LABEL_REVISION, ""), Readiness.READY)
     stable = next((revision for revision in revisions if revision.name == rolledout), None)
     if stable is not None and found.get(rolledout) is not Readiness.READY:
@@ -97,15 +98,16 @@ def _all_ready(deployment: Object, pods: Iterable[Object]) -> bool:
             continue
         if labels.get(names.LABEL_REVISION) != revision:
             return False
-        ready += _is_ready(pod)
+        ready += is_ready(pod)
     wanted: int = deployment["spec"].get("replicas", 1)
     return ready >= max(1, wanted)
 
 
-def _is_ready(pod: Object) -> bool:
-    conditions = pod.get("status", {}).get("conditions") or ()
-    ready = any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
-    return ready and "deletionTimestamp" not in pod["metadata"]
+def is_ready(pod: Object) -> bool:
+    """Whether it takes requests, and is not about to go."""
+    return (
+        is_true(pod.get("status", {}).get("conditions") or (), "Ready") and "deletionTimestamp" not in pod["metadata"]
+    )
 
 
 def _available(deployment: Object) -> int:
