@@ -211,15 +211,7 @@ def test_the_only_model_server_killed_under_load_fails_no_request_that_it_had_no
 def test_a_model_that_cannot_come_back_says_why_after_a_bounded_wait_and_then_at_once(
     cluster: Cluster, namespace: str, tmp_path: Path
 ) -> None:
-    if not isinstance(cluster, LocalCluster):
-        pytest.skip("a model that is taken away under a running service: only where the models lie on this machine")
-    model = constant_model(tmp_path / "model", 1)
-    service = scaled("digits", cluster.model_uri(model), minReplicas=0)
-    service["metadata"]["annotations"] |= {"fairlead.dev/activation-timeout": "8s"}
-    cluster.apply(namespace, service)
-    cluster.wait_ready(namespace, "digits")
-    asleep(cluster, namespace, "digits")
-    shutil.rmtree(model)
+    model = model_taken_away(cluster, namespace, tmp_path)
     began = time.monotonic()
     answer = predict(cluster, namespace, "digits")
     assert answer.status_code == 503
@@ -238,15 +230,7 @@ def test_a_model_that_cannot_come_back_says_why_after_a_bounded_wait_and_then_at
 def test_a_wake_up_that_cannot_succeed_is_given_up_by_the_operator_that_takes_over_in_the_middle_of_it(
     cluster: Cluster, namespace: str, tmp_path: Path
 ) -> None:
-    if not isinstance(cluster, LocalCluster):
-        pytest.skip("a model that is taken away under a running service: only where the models lie on this machine")
-    model = constant_model(tmp_path / "model", 1)
-    service = scaled("digits", cluster.model_uri(model), minReplicas=0)
-    service["metadata"]["annotations"] |= {"fairlead.dev/activation-timeout": "8s"}
-    cluster.apply(namespace, service)
-    cluster.wait_ready(namespace, "digits")
-    asleep(cluster, namespace, "digits")
-    shutil.rmtree(model)
+    model = model_taken_away(cluster, namespace, tmp_path)
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(predict, cluster, namespace, "digits")
         await_replicas(cluster, namespace, "digits", 1, 1)
@@ -256,6 +240,20 @@ def test_a_wake_up_that_cannot_succeed_is_given_up_by_the_operator_that_takes_ov
     assert str(model) in answer.json()["error"]
     cluster.eventually(namespace, "digits", lambda s: mode(s) == "Paused", "paused")
     assert replicas(cluster, namespace, "digits") == 0
+
+
+def model_taken_away(cluster: Cluster, namespace: str, directory: Path) -> Path:
+    """A service at zero that cannot come back; where its model was."""
+    if not isinstance(cluster, LocalCluster):
+        pytest.skip("a model that is taken away under a running service: only where the models lie on this machine")
+    model = constant_model(directory / "model", 1)
+    service = scaled("digits", cluster.model_uri(model), minReplicas=0)
+    service["metadata"]["annotations"] |= {"fairlead.dev/activation-timeout": "8s"}
+    cluster.apply(namespace, service)
+    cluster.wait_ready(namespace, "digits")
+    asleep(cluster, namespace, "digits")
+    shutil.rmtree(model)
+    return model
 
 
 def mode(service: dict[str, Any]) -> str:
