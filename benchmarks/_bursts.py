@@ -29,6 +29,9 @@ class Burst:
     failures: Counter[str] = field(default_factory=Counter)
     pods: Counter[str] = field(default_factory=Counter)
     """Answers by pod."""
+    sent: float = field(default_factory=time.time)
+    process_began: float = 0.0
+    """Both by the machine's clock: the first request; the start of the process that answered last."""
     replicas: int = 0
     """The most that were wanted at a time."""
 
@@ -51,7 +54,7 @@ async def burst(subject: Subject, name: str, port: int, count: int, *, grpc: boo
             return channels[number // CALLS_A_CONNECTION].call(host, GRPC_PATH, b"x", timeout=TIMEOUT)
         return http.call(path, BODY, timeout=TIMEOUT, fresh=True)
 
-    began = time.monotonic()
+    began, found.sent = time.monotonic(), time.time()
     await asyncio.gather(*(_one(send(number), began, found) for number in range(count)))
     await asyncio.sleep(2.0)  # what the burst makes the autoscaler do comes a tick or two later
     watching.cancel()
@@ -68,6 +71,7 @@ async def _one(call: Awaitable[bytes], began: float, found: Burst) -> None:
     else:
         found.latencies.append(time.monotonic() - began)
         found.pods[answer["pod"]] += 1
+        found.process_began = answer["began"]
 
 
 async def steady(subject: Subject, name: str, port: int, rate: float, seconds: float) -> Burst:

@@ -37,7 +37,10 @@ async def measure_bursts(bench: Bench) -> None:
             name, grpc = f"burst-{protocol}", protocol == "grpc"
             subject = served(bench.client, NAMESPACE, name, bench.gateway, grpc=grpc)
             alone[protocol].append((await subject.wake()).whole)
-            bursts[protocol].append(await burst(subject, name, bench.gateway, BURST, grpc=grpc))
+            found = await burst(subject, name, bench.gateway, BURST, grpc=grpc)
+            start = found.process_began - found.sent
+            print(f"{name}: p99 {found.p99:.2f} s, the process began after {start:.2f} s", flush=True)
+            bursts[protocol].append(found)
     for protocol in PROTOCOLS:
         _report_bursts(bench, protocol, statistics.median(alone[protocol]), bursts[protocol])
 
