@@ -13,6 +13,7 @@ from tests.controllers.harness import RecordedEvents
 from fairlead.autoscaling import Metric, Mode, Policy
 from fairlead.controllers.autoscaler.agents import AgentSilent, Demand
 from fairlead.controllers.autoscaler.board import Board, Scaled, Start
+from fairlead.controllers.autoscaler.gauges import Gauges
 from fairlead.controllers.autoscaler.loop import Autoscaler
 from fairlead.controllers.autoscaler.readings import Counts, Reading, traffic
 from fairlead.controllers.autoscaler.scraping import PodMetrics, Scrape, Unanswered
@@ -292,7 +293,7 @@ async def test_what_was_decided_can_be_read_as_metrics(world: World) -> None:
     await world.ticks(12)
     world.board.started(SERVICE, "r1", Start("iris-1", "2026-11-21T12:00:00Z", {"image": 1.5}))
     registry = CollectorRegistry()
-    registry.register(world.autoscaler.metrics)
+    registry.register(Gauges(world.autoscaler))
     labels = {"namespace": "team", "inferenceservice": "iris", "revision": "r1"}
 
     def read(name: str, **more: str) -> float | None:

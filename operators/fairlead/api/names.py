@@ -135,6 +135,8 @@ SCALED_OBJECT = "fairlead.dev/scaled-object"
 """On a Deployment for which a ScaledObject of KEDA's is wanted: `"true"`."""
 ACTIVATION_TIMEOUT = "fairlead.dev/activation-timeout"
 """How long a wake-up from zero may take. Also on the workload's Service, in seconds, for the gateway: requests wait as long."""
+LONGEST_WAKE_UP = 600.0
+"""Seconds for which the gateways hold requests while the operator says that a wake-up goes on, however short the timeout above: pods may wait for a node."""
 ALLOW_PICKLE = "fairlead.dev/allow-pickle"
 """On an InferenceService or its namespace: `"true"` lets the model server unpickle model files."""
 ALLOW_PICKLE_ENV = "FAIRLEAD_ALLOW_PICKLE"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from fairlead.api import names
 from fairlead.autoscaling.behavior import Behavior
 
 DEFAULT_CONCURRENCY = 100.0
@@ -15,8 +16,8 @@ UTILIZATION = 0.7
 SMALLEST_TARGET = 0.01
 LONGEST_DELAY = 600.0
 """Seconds to zero at most, however long a start takes, where nobody has asked for more."""
-LONGEST_WAKE_UP = 540.0
-"""Seconds that a start may make a wake-up last: the gateways hold requests for ten minutes while one is under way."""
+LONGEST_PATIENCE = names.LONGEST_WAKE_UP - 60.0
+"""Seconds that a start may make a wake-up last. Requests that wait are to hear why it has failed, so the gateways hold them for a minute longer."""
 
 
 class Metric(StrEnum):
@@ -92,7 +93,7 @@ class Policy:
         if not self.activation_starts:
             return self.activation_timeout
         asked = max(self.activation_starts * seconds_to_start, self.activation_timeout * 2.0**failures)
-        return max(self.activation_timeout, min(LONGEST_WAKE_UP, asked))
+        return max(self.activation_timeout, min(LONGEST_PATIENCE, asked))
 
     def bounded(self, replicas: int) -> int:
         """`replicas` within [least, max_replicas]."""

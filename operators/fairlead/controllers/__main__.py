@@ -16,6 +16,7 @@ from fairlead.api import names
 from fairlead.controllers import crds
 from fairlead.controllers.autoscaler import explain
 from fairlead.controllers.autoscaler.agents import HttpAgents
+from fairlead.controllers.autoscaler.gauges import Gauges
 from fairlead.controllers.autoscaler.scraping import HttpFetch
 from fairlead.controllers.inferenceservice.gateways import HttpGateways
 from fairlead.controllers.inferenceservice.settings import Settings
@@ -78,11 +79,12 @@ async def _run(options: argparse.Namespace) -> None:
         manager.add_routes(explain.route(autoscaler))
         if options.apply_crds:
             await crds.bring_up(client, events)
-        REGISTRY.register(autoscaler.metrics)
+        gauges = Gauges(autoscaler)
+        REGISTRY.register(gauges)
         try:
             await manager.run()
         finally:
-            REGISTRY.unregister(autoscaler.metrics)
+            REGISTRY.unregister(gauges)
             await events.close()
             await gateways.close()
             await agents.close()

@@ -18,9 +18,6 @@ COMPONENTS = ("predictor", "transformer", "explainer")
 EXPLAIN = ":explain"
 """How the path of a request for an explanation ends (V1), and the key of the host or path that leads there."""
 
-LONGEST_WAKE_UP = 600.0
-"""Seconds that a request may wait while the operator says that a wake-up goes on: it says when that has failed, unless it is gone itself. Pods that
-wait for a node make a wake-up longer than `fairlead.dev/activation-timeout`."""
 _MESSAGE_LIMIT = 400
 """Characters of a condition's message that an error repeats."""
 
@@ -254,7 +251,7 @@ def _hold(timeout: str | None, mode: str | None) -> float | None:
         case "Paused":
             return 0.0
         case "Activating":
-            return max(seconds, LONGEST_WAKE_UP)
+            return max(seconds, names.LONGEST_WAKE_UP)  # the operator says when it has failed, unless it is gone itself
     return seconds
 
 

@@ -18,7 +18,7 @@ from fairlead.autoscaling import Decision, Mode, Observation, Policy, State, dec
 from fairlead.autoscaling.history import History
 from fairlead.controllers.autoscaler.agents import Agents, AgentSilent
 from fairlead.controllers.autoscaler.board import Board, Outcome, Scaled
-from fairlead.controllers.autoscaler.metrics import SCALINGS, SILENT_AGENTS, TICK_SECONDS, DecisionMetrics
+from fairlead.controllers.autoscaler.metrics import SCALINGS, SILENT_AGENTS, TICK_SECONDS
 from fairlead.controllers.autoscaler.readings import Reading, Traffic, observation, traffic
 from fairlead.controllers.autoscaler.scraping import PodMetrics, Scrape
 from fairlead.controllers.cluster import Cluster
@@ -64,9 +64,8 @@ class Autoscaler:
         now: Callable[[], datetime] = utcnow,
     ) -> None:
         """`changed` is told which InferenceService's status has something new to say."""
-        self.metrics = DecisionMetrics(self, board)
         self._cluster = cluster
-        self._board = board
+        self.board = board
         self._agents = agents
         self._events = events
         self._changed = changed
@@ -101,7 +100,7 @@ class Autoscaler:
 
     async def tick(self, agents: Sequence[str]) -> None:
         """Decides on each workload once. Without agents there is nothing to decide by, and without workloads nobody is asked."""
-        if not self._board.scaled():
+        if not self.board.scaled():
             self._before, self.known = {}, {}
             return
         answers, _ = await asyncio.gather(
@@ -109,7 +108,7 @@ class Autoscaler:
         )
         now = {agent: answer for agent, answer in zip(agents, answers, strict=True) if answer is not None}
         if now:
-            scaled = self._board.scaled()
+            scaled = self.board.scaled()
             self.known = {key: known for key, known in self.known.items() if key in scaled}
             complete = len(now) == len(agents) and now.keys() <= self._before.keys()
             for key, target in scaled.items():
@@ -118,7 +117,7 @@ class Autoscaler:
 
     async def wake(self, held: Mapping[Key, int]) -> None:
         """Requests have begun to wait for these workloads."""
-        scaled = self._board.scaled()
+        scaled = self.board.scaled()
         for key in held.keys() & scaled.keys():
             known = self.known.get(key)
             if known is None or known.state.desired == 0:
@@ -128,7 +127,7 @@ class Autoscaler:
         """What `explain` answers: the service's decisions, to be replayed."""
         workloads = [
             {"workload": name, "revision": scaled.revision, "history": known.history.document()}
-            for name, scaled in self._board.of(service).items()
+            for name, scaled in self.board.of(service).items()
             if (known := self.known.get(Key(service.namespace, name))) is not None
         ]
         return {"clock": self._clock(), "time": timestamp(self._now()), "workloads": workloads}
@@ -176,7 +175,7 @@ class Autoscaler:
         return known
 
     def _tell(self, key: Key, target: Scaled, decision: Decision, *, scaled: bool) -> None:
-        last = self._board.outcome(key)
+        last = self.board.outcome(key)
         if last is not None and (last.desired, last.mode) == (decision.desired, decision.mode) and not scaled:
             return
         when = self._now() if scaled else last.last_scale if last is not None else None
@@ -184,14 +183,14 @@ class Autoscaler:
         outcome = Outcome(
             decision.desired, decision.mode, metric, decision.value, decision.target, decision.reason, when
         )
-        self._board.decided(key, outcome)
+        self.board.decided(key, outcome)
         self._changed(key_of(target.owner))
 
     def _scrapes(self) -> dict[Key, tuple[Scrape, list[Object]]]:
         """The workloads that scale by a metric of their own, with their pods."""
         return {
             key: (target.scrape, self._pods(deployment))
-            for key, target in self._board.scaled().items()
+            for key, target in self.board.scaled().items()
             if target.scrape is not None and (deployment := self._cluster.get(DEPLOYMENTS, key)) is not None
         }
 

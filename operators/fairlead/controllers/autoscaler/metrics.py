@@ -1,25 +1,10 @@
-"""The autoscaler's decisions and the starts of pods as Prometheus metrics.
-
-Gauges are read from what the autoscaler knows when they are asked for, so that a tick over a thousand services costs nothing for them.
-"""
+"""What the loop counts as it goes, as Prometheus metrics. What was decided last is read from it by `gauges`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
-
 from prometheus_client import Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
-from fairlead.autoscaling import Mode
 from fairlead.kube.metrics import REGISTRY
-
-if TYPE_CHECKING:
-    from fairlead.controllers.autoscaler.board import Board
-    from fairlead.controllers.autoscaler.loop import Autoscaler
-
-LABELS = ("namespace", "inferenceservice", "revision")
 
 TICK_SECONDS = Histogram(
     "fairlead_autoscaler_tick_seconds",
@@ -36,43 +21,3 @@ SCALINGS = Counter(
 SILENT_AGENTS = Counter(
     "fairlead_autoscaler_silent_agents", "Answers that gateways' agents owed a tick.", registry=REGISTRY
 )
-
-
-class DecisionMetrics(Collector):
-    def __init__(self, autoscaler: Autoscaler, board: Board) -> None:
-        self._autoscaler = autoscaler
-        self._board = board
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        yield from self._decisions()
-        start = GaugeMetricFamily(
-            "fairlead_start_seconds", "What the last start of a pod was made of, by phase.", labels=(*LABELS, "phase")
-        )
-        for service, starts in self._board.all_starts().items():
-            for revision, measured in starts.items():
-                for phase, seconds in measured.seconds.items():
-                    start.add_metric((service.namespace, service.name, revision, phase), seconds)
-        yield start
-
-    def _decisions(self) -> Iterator[GaugeMetricFamily]:
-        def gauge(name: str, text: str, *more: str) -> GaugeMetricFamily:
-            return GaugeMetricFamily(f"fairlead_autoscaler_{name}", text, labels=(*LABELS, *more))
-
-        desired = gauge("desired_replicas", "Replicas that were decided on.")
-        ready = gauge("ready_replicas", "Replicas that answer.")
-        value = gauge("metric_value", "What the replicas are asked to carry, averaged as the mode says.", "metric")
-        target = gauge("metric_target", "What one replica is to carry.", "metric")
-        mode = gauge("mode", "1 for the mode that the last decision was made in.", "mode")
-        scaled = self._board.scaled()
-        for key, known in self._autoscaler.known.items():
-            decision, seen, found = known.decision, known.seen, scaled.get(key)
-            if decision is None or seen is None or found is None:
-                continue
-            labels = (key.namespace, found.owner["metadata"]["name"], found.revision)
-            desired.add_metric(labels, decision.desired)
-            ready.add_metric(labels, seen.ready)
-            value.add_metric((*labels, known.policy.unit), decision.value)
-            target.add_metric((*labels, known.policy.unit), decision.target)
-            for name in Mode:
-                mode.add_metric((*labels, str(name)), float(name is decision.mode))
-        yield from (desired, ready, value, target, mode)
