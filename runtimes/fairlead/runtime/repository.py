@@ -68,6 +68,8 @@ class Repository:
         self.entries: dict[str, Entry] = {}
         self.runners: dict[str, Runner] = {}
         """The loaded models by name: the doors' shortest way to one."""
+        self.leaving = False
+        """The server still answers, and tells who asks whether it is ready to go elsewhere."""
         self._export()
 
     def add(self, name: str, factory: ModelFactory) -> None:
@@ -178,8 +180,10 @@ class Repository:
             entry.state, entry.reason = State.UNAVAILABLE, "unloaded" if self._multiplexer is None else STANDBY
 
     async def ready(self, name: str, version: str | None = None) -> bool:
-        """Would a request sent now be answered? Raises ModelNotFound."""
+        """Should a request be sent now? Raises ModelNotFound."""
         entry = self.entry(name, version)
+        if self.leaving:
+            return False
         if entry.runner is None:
             on_its_way = entry.reason == STANDBY or entry.state is not State.UNAVAILABLE
             return self._multiplexer is not None and on_its_way
@@ -187,6 +191,11 @@ class Repository:
 
     async def all_ready(self) -> bool:
         return bool(self.entries) and all([await self.ready(name) for name in self.entries])
+
+    @property
+    def answered(self) -> float:
+        """Predictions answered until now, with whatever code."""
+        return sum(self.metrics.requests.values.values())
 
     @property
     def in_flight(self) -> int:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import uvicorn
 
@@ -27,9 +28,15 @@ from fairlead.runtime.operations.access_log import AccessLog
 from fairlead.runtime.operations.startup import STARTUP
 from fairlead.runtime.operations.tracing import Tracer
 from fairlead.runtime.repository import Repository
-from fairlead.runtime.settings import Settings
+from fairlead.runtime.settings import LEAVE_SECONDS, NOTICED_SECONDS, Settings
+
+if TYPE_CHECKING:
+    from fairlead.runtime.operations.payload_log import PayloadLog
 
 log = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 5.0
+"""At the end, for payloads that have not been logged yet."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +103,13 @@ class ModelServer:
         self._siblings = siblings
         self.repository = repository
         limits = Limits(max_body=settings.max_body)
+        self._payload_log = _payload_log(settings, repository)
         self.http = HttpDoor(
             repository,
             limits=limits,
             access_log=AccessLog() if settings.access_log else None,
             tracer=Tracer.configured(),
+            payload_log=self._payload_log,
             siblings=None if siblings is None else siblings.snapshots,
         )
         self.grpc = None
@@ -124,6 +133,7 @@ class ModelServer:
             )
         )
         self._stop = asyncio.Event()
+        self._leaving = False
         self.ready = asyncio.Event()
         """Set when all models are loaded and both doors are open."""
         self._drain_seconds = settings.drain_seconds
@@ -168,6 +178,8 @@ class ModelServer:
             await serving
             if self.grpc is not None:
                 await self.grpc.stop(0)
+            if self._payload_log is not None:
+                await self._payload_log.close(FLUSH_SECONDS)
 
     async def _open(self, names: Sequence[str]) -> None:
         """From the HTTP port open, which answers liveness, to all that was asked for."""
@@ -194,8 +206,25 @@ class ModelServer:
             self._drain_seconds = 0.0
         self._stop.set()
 
+    def leave(self) -> None:
+        """`stop` for a server whose pod stays: nobody has been told to send no more requests here, so the server says it first.
+
+        A connection that is closed while requests still come takes one with it now and then: one that was on its way.
+        """
+        self._leaving = True
+        self._stop.set()
+
+    async def _unready(self) -> None:
+        """Answer as ever, and say that nothing is ready, until requests have gone elsewhere."""
+        self.repository.leaving = True
+        if self.grpc is not None:
+            await self.grpc.serving(False)
+        await quiet(lambda: self.repository.answered)
+
     async def _drain(self) -> None:
         """Answer what still comes, and tell clients to reconnect elsewhere; then finish what is in flight."""
+        if self._leaving:
+            await self._unready()
         log.info("draining: %d requests in flight", self.repository.in_flight)
         self.http.draining = True
         if self.grpc is not None:
@@ -207,6 +236,25 @@ class ModelServer:
             await self.grpc.stop(max(0.1, deadline - time.monotonic()))
         while self.http.in_flight and time.monotonic() < deadline:  # noqa: ASYNC110 - once, at the end
             await asyncio.sleep(0.02)
+
+
+def _payload_log(settings: Settings, repository: Repository) -> PayloadLog | None:
+    if settings.payload_log is None:
+        return None
+    from fairlead.runtime.operations.payload_log import PayloadLog
+
+    source = os.environ.get("HOSTNAME") or socket.gethostname()  # the pod's name
+    return PayloadLog(settings.payload_log, repository.metrics, source=source)
+
+
+async def quiet(answered: Callable[[], float], sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    """Returns when NOTICED_SECONDS have passed, and a second in which nothing was answered; after LEAVE_SECONDS at the latest."""
+    await sleep(NOTICED_SECONDS)
+    for _ in range(int(LEAVE_SECONDS - NOTICED_SECONDS)):
+        before = answered()
+        await sleep(1.0)
+        if answered() == before:
+            return
 
 
 def handle_signals(server: ModelServer) -> None:

@@ -6,19 +6,60 @@ A flag wins over its environment variable. Flags of KServe's that mean nothing h
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
 
-from fairlead.api.names import GRPC_PORT, HTTP_PORT, MAX_BATCH_SIZE_ENV, MODEL_DIR, STORAGE_URI_ENV
+from fairlead.api.names import GRPC_PORT, HTTP_PORT, LOGGER_ENV, MAX_BATCH_SIZE_ENV, MODEL_DIR, STORAGE_URI_ENV
 from fairlead.runtime.runner import DEFAULT_MAX_BATCH_SIZE, DEFAULT_MAX_QUEUE
 
 log = logging.getLogger(__name__)
 
 ENGINES = ("auto", "process", "ray")
 DEFAULT_MAX_BODY = 100 * 1024 * 1024
+NOTICED_SECONDS = 5.0
+"""What it takes until a server that says it is not ready is asked no more: three of the kubelet's probes, one a second, and the EndpointSlice."""
+LEAVE_SECONDS = 30.0
+"""At most, where probes are rarer."""
+
+
+@dataclass(frozen=True)
+class PayloadLogging:
+    """What of predictions is sent where, and what the events say of the server."""
+
+    url: str
+    requests: bool = True
+    responses: bool = True
+    inference_service: str = ""
+    namespace: str = ""
+    component: str = ""
+    metadata_headers: tuple[str, ...] = ()
+    """Headers of a request that its events repeat."""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From the JSON in FAIRLEAD_LOGGER (`names.LOGGER_ENV`). Raises ValueError."""
+        given: dict[str, Any] = json.loads(text)
+        address = urlsplit(given["url"])
+        if address.scheme not in ("http", "https") or not address.hostname or not given["url"].isascii():
+            raise ValueError(f"{given['url']!r} is no http:// or https:// address")
+        mode = given.get("mode", "all")
+        return cls(
+            given["url"],
+            requests=mode in ("all", "request"),
+            responses=mode in ("all", "response"),
+            inference_service=given.get("inferenceService", ""),
+            namespace=given.get("namespace", ""),
+            component=given.get("component", ""),
+            metadata_headers=tuple(given.get("metadataHeaders", ())),
+            annotations=given.get("annotations", {}),
+        )
 
 
 @dataclass(frozen=True)
@@ -52,6 +93,8 @@ class Settings:
     grace_seconds: float = 25.0
     """After that, the time for requests in flight."""
     access_log: bool = False
+    payload_log: PayloadLogging | None = None
+    """None: payloads are not logged."""
     allow_pickle: bool | None = None
     """None: as the environment says."""
     framework: str | None = None
@@ -99,6 +142,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> S
         drain_seconds=arguments.drain_seconds,
         grace_seconds=arguments.grace_seconds,
         access_log=arguments.access_log,
+        payload_log=_payload_logging(parser, environment),
         allow_pickle=arguments.allow_pickle,
         framework=arguments.framework,
         predictor_host=arguments.predictor_host,
@@ -107,6 +151,16 @@ def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> S
         predictor_timeout=arguments.predictor_request_timeout_seconds,
         ignored=tuple(unknown),
     )
+
+
+def _payload_logging(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> PayloadLogging | None:
+    text = environment.get(LOGGER_ENV)
+    if not text:
+        return None
+    try:
+        return PayloadLogging.parse(text)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        parser.error(f"{LOGGER_ENV} does not say where payloads are logged: {error}")
 
 
 def warn_of_ignored(settings: Settings) -> None:

@@ -91,19 +91,23 @@ def test_a_worker_never_leaves_for_a_head_that_does_not_serve(current, addresses
     assert joins == current or (joins in serving and joins in addresses)
 
 
-async def test_a_replica_that_is_told_drains_and_whoever_told_it_waits(tmp_path, monkeypatch):
+@pytest.mark.parametrize("how", [group.END, group.LEAVE])
+async def test_a_replica_that_is_told_drains_and_whoever_told_it_waits(tmp_path, monkeypatch, how):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     settings = Settings(host="127.0.0.1", http_port=8080, drain_seconds=0.0)
-    told, finish = asyncio.Event(), asyncio.Event()
+    told, finish = asyncio.Queue(), asyncio.Event()
 
     class Server:
         def stop(self) -> None:
-            told.set()
+            told.put_nowait(group.END)
+
+        def leave(self) -> None:
+            told.put_nowait(group.LEAVE)
 
     running = asyncio.create_task(finish.wait())
     listening = await group.drain_when_told(Server(), running, settings)
-    leaving = asyncio.create_task(asyncio.to_thread(group.finish_requests, settings))
-    await told.wait()
+    leaving = asyncio.create_task(asyncio.to_thread(group.finish_requests, settings, how))
+    assert await told.get() == how
     assert not leaving.done()
     finish.set()
     await leaving

@@ -27,7 +27,7 @@ from fairlead.api.names import HEAD_SERVICE_ENV, RAY_NODE_COUNT_ENV, RAY_PORT, R
 from fairlead.runtime.engines.ray import environment as ray_environment
 from fairlead.runtime.engines.ray import node
 from fairlead.runtime.errors import LoadError
-from fairlead.runtime.settings import Settings
+from fairlead.runtime.settings import LEAVE_SECONDS, Settings
 
 if TYPE_CHECKING:
     from fairlead.runtime.server import ModelServer
@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 """Between a worker's looks at its raylet and the head."""
+END, LEAVE = b"end", b"leave"
+"""What a replica is told by `finish_requests`: its pod ends, and the gateway knows it; or its pod stays, and will have another one."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def run_worker(settings: Settings, group: Group) -> None:
             continue
         if joined is not None:
             log.info("the head is at %s now", found)
-            finish_requests(settings)
+            finish_requests(settings, LEAVE)
             node.stop_node(joined)
         joined = joined_node(found, group)
         current = found if joined is not None else None
@@ -137,11 +139,12 @@ def is_ready(address: str, port: int) -> bool:
         connection.close()
 
 
-def finish_requests(settings: Settings) -> None:
-    """Have this pod's replica drain as any server does that is told to end, and wait for it."""
+def finish_requests(settings: Settings, how: bytes = END) -> None:
+    """Have this pod's replica drain as any server does that is told to end (END) or whose pod stays (LEAVE), and wait for it."""
     with socket.socket(socket.AF_UNIX) as leaving, contextlib.suppress(OSError):
-        leaving.settimeout(settings.drain_seconds + settings.grace_seconds + 5)
+        leaving.settimeout(LEAVE_SECONDS + settings.drain_seconds + settings.grace_seconds + 5)
         leaving.connect(str(drain_socket(settings.host, settings.http_port)))
+        leaving.sendall(how)
         leaving.recv(1)  # the end of the connection is the end of the drain
 
 
@@ -149,7 +152,10 @@ async def drain_when_told(server: ModelServer, running: asyncio.Task[None], sett
     """The replica's side of `finish_requests`: its process is Ray's, and takes no signals from us."""
 
     async def drain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        server.stop()
+        if await reader.read(len(LEAVE)) == LEAVE:
+            server.leave()
+        else:
+            server.stop()
         await asyncio.wait({running})
         writer.close()
 
