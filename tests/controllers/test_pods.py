@@ -54,6 +54,14 @@ def test_the_users_container_fields_override_the_runtimes_and_args_add_up() -> N
     assert {"name": "A", "value": "1"} in container["env"]
 
 
+def test_our_model_servers_hold_no_token_of_the_cluster_unless_the_service_asks_for_it() -> None:
+    obj = isvc("s3://b/m")
+    assert rendered(obj)["automountServiceAccountToken"] is False
+    assert "automountServiceAccountToken" not in rendered(obj, runtime=other_runtime())
+    obj["spec"]["predictor"]["automountServiceAccountToken"] = True
+    assert rendered(obj)["automountServiceAccountToken"] is True
+
+
 def test_lists_merge_by_what_names_their_items() -> None:
     base = {
         "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}],
