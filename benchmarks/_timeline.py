@@ -26,30 +26,45 @@ WATCHED_AT_MOST = 150.0
 """Seconds; a wake-up and the time to zero before it take less."""
 
 Object = dict[str, Any]
+Events = list[tuple[float, str]]
+"""Seconds, and what was seen then for the first time."""
 Note = Callable[[str, float], None]
 """Takes down when something was first so."""
 
 
-async def timeline(client: Client, subject: Subject, node: str, system: str) -> tuple[Wake, list[tuple[float, str]]]:
+async def timeline(client: Client, subject: Subject, node: str, system: str) -> tuple[Wake, Events]:
     """One wake-up, and its events in order: seconds since the request was sent."""
+    await subject.asleep()
+    async with recording(client, subject, node, system) as seen:
+        wake = await subject.wake()
+    told = {
+        "process: its first line": wake.began,
+        "server: the readiness path can answer": wake.ready,
+        "server: request received": wake.received,
+        "client: answer received": wake.answered,
+    }
+    if wake.probed:
+        told["server: was first asked whether it is ready (gateway or kubelet)"] = wake.probed
+    return wake, in_order({**seen, **told}, wake.sent)
+
+
+def in_order(seen: dict[str, float], since: float) -> Events:
+    return sorted((at - since, what) for what, at in seen.items())
+
+
+@asynccontextmanager
+async def recording(client: Client, subject: Subject, node: str, system: str) -> AsyncIterator[dict[str, float]]:
+    """When each step was first seen, by the machine's clock, of what happens within; the subject is at zero before."""
     seen: dict[str, float] = {}
 
     def note(what: str, at: float) -> None:
         seen.setdefault(what, at)
 
-    await subject.asleep()
     async with _watching(client, subject, node, system, note):
         await asyncio.sleep(1.0)  # the watches are open
         seen.clear()
-        wake = await subject.wake()
+        yield seen
         await asyncio.sleep(1.5)  # what comes after the answer belongs to the story
-    note("process: its first line", wake.began)
-    note("server: the readiness path can answer", wake.ready)
-    if wake.probed:
-        note("server: was first asked whether it is ready (gateway or kubelet)", wake.probed)
-    note("server: request received", wake.received)
-    note("client: answer received", wake.answered)
-    return wake, sorted((at - wake.sent, what) for what, at in seen.items())
 
 
 @asynccontextmanager

@@ -9,10 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from _bursts import Burst, burst, steady
+from _kind import SYSTEM
+from _timeline import in_order, recording
 from _tiny import inference_service
 from _trace import NAMESPACE as TRACE
 from _trace import run_trace, services
-from _wakes import served
+from _wakes import Subject, served
 from _zero import NAMESPACE, SOON, Bench, p99
 
 from fairlead.api import names
@@ -37,12 +39,23 @@ async def measure_bursts(bench: Bench) -> None:
             name, grpc = f"burst-{protocol}", protocol == "grpc"
             subject = served(bench.client, NAMESPACE, name, bench.gateway, grpc=grpc)
             alone[protocol].append((await subject.wake()).whole)
-            found = await burst(subject, name, bench.gateway, BURST, grpc=grpc)
-            start = found.process_began - found.sent
-            print(f"{name}: p99 {found.p99:.2f} s, the process began after {start:.2f} s", flush=True)
-            bursts[protocol].append(found)
+            bursts[protocol].append(await _one_burst(bench, subject, name, grpc=grpc))
     for protocol in PROTOCOLS:
         _report_bursts(bench, protocol, statistics.median(alone[protocol]), bursts[protocol])
+
+
+async def _one_burst(bench: Bench, subject: Subject, name: str, *, grpc: bool) -> Burst:
+    await subject.asleep()
+    if not bench.options.timeline:
+        found, events = await burst(subject, name, bench.gateway, BURST, grpc=grpc), []
+    else:
+        async with recording(bench.client, subject, bench.kind.node, SYSTEM) as seen:
+            found = await burst(subject, name, bench.gateway, BURST, grpc=grpc)
+        events = in_order({**seen, **found.steps}, found.sent)
+    print(f"{name}: p99 {found.p99:.2f} s, the process began after {found.began - found.sent:.2f} s", flush=True)
+    for at, what in events:
+        print(f"  {at:7.3f}  {what}", flush=True)
+    return found
 
 
 def _report_bursts(bench: Bench, protocol: str, alone: float, bursts: list[Burst]) -> None:

@@ -5,6 +5,7 @@
     python benchmarks/autoscaling.py --only bursts --repetitions 20 --limit 900
     python benchmarks/autoscaling.py --only trace --minutes 60
     python benchmarks/autoscaling.py --timeline                     # one wake-up of each kind, step by step
+    python benchmarks/autoscaling.py --timeline --only bursts       # each burst, step by step
 
 Needs docker, kind, kubectl, helm and the images of `make images`; builds the tiny server's itself (tiny/server.py). It makes a cluster of its own and
 deletes it. What is compared takes turns. `embedded` and `many` run on embedded clusters.
@@ -62,7 +63,7 @@ async def on_kind(parts: list[str], figures: Figures, options: argparse.Namespac
         async with await Client.connect(kind.kubeconfig) as client:
             bench = Bench(kind, client, figures, options)
             bench.make_namespace(NAMESPACE)
-            if options.timeline:
+            if options.timeline and not options.only:
                 await print_timelines(bench)
                 return
             for part in parts:
@@ -100,7 +101,9 @@ def main() -> None:
     parser.add_argument("--services", type=int, default=1000, help="of the part `many`")
     parser.add_argument("--engines", nargs="+", default=["process", "ray"], help="of the part `embedded`")
     parser.add_argument(
-        "--timeline", action="store_true", help="show the steps of one wake-up of each kind, and measure nothing"
+        "--timeline",
+        action="store_true",
+        help="show the steps of one wake-up of each kind, and measure nothing; with `--only bursts` those of each burst",
     )
     parser.add_argument("--tag", default="0.1.0", help="of the images")
     parser.add_argument("--name", default="fairlead-scale", help="of the cluster")
