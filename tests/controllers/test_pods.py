@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from fairlead.api.inferenceservice import InferenceService
 from fairlead.api.servingruntime import ClusterServingRuntime
 from fairlead.controllers.inferenceservice.errors import InvalidPredictorSpec
 from fairlead.controllers.inferenceservice.merging import merged
+from fairlead.controllers.inferenceservice.notes import notes
 from fairlead.controllers.inferenceservice.pods import digest, inputs, pod_template
 from fairlead.controllers.inferenceservice.podsource import PodSource
 from fairlead.controllers.inferenceservice.settings import Settings
@@ -280,6 +282,50 @@ def test_a_batcher_says_how_much_is_predicted_together_and_a_new_size_is_a_new_r
         digest(inputs(source(batched(**fields)), SETTINGS)) for fields in ({"maxBatchSize": 8}, {"maxBatchSize": 9}, {})
     ]
     assert len({*revisions, digest(inputs(source(model()), SETTINGS))}) == 4
+
+
+LOGGER = {"url": "http://dumper/?a=$(B)", "metadataHeaders": ["X-Tenant"], "metadataAnnotations": ["a", "b", "c"]}
+
+
+def logged(logger: dict[str, Any], **annotations: str) -> dict[str, Any]:
+    obj = isvc(annotations=annotations)
+    obj["spec"]["predictor"] |= {"logger": logger, "annotations": {"b": "2"}}
+    return obj
+
+
+def told_of_logger(obj: dict[str, Any], **more: Any) -> Any:
+    env = {entry["name"]: entry.get("value") for entry in rendered(obj, **more)["containers"][0].get("env", [])}
+    return json.loads(env["FAIRLEAD_LOGGER"].replace("$$", "$")) if "FAIRLEAD_LOGGER" in env else None
+
+
+def test_a_logger_says_where_payloads_go_and_whose_they_are() -> None:
+    assert told_of_logger(logged(LOGGER, a="1")) == {
+        "url": "http://dumper/?a=$(B)",
+        "mode": "all",
+        "inferenceService": "iris",
+        "namespace": "team",
+        "component": "predictor",
+        "metadataHeaders": ["X-Tenant"],
+        "annotations": {"a": "1", "b": "2"},
+    }
+    assert told_of_logger(logged({**LOGGER, "mode": "request"}))["mode"] == "request"
+
+
+def test_another_logger_is_another_revision_and_none_leaves_it_as_it_was() -> None:
+    plain = isvc()
+    plain["spec"]["predictor"]["annotations"] = {"b": "2"}
+    objects = [logged(LOGGER), logged({**LOGGER, "mode": "response"}), plain]
+    assert len({digest(inputs(source(obj), SETTINGS)) for obj in objects}) == 3
+    same = [logged({"url": "s3://bucket"}), logged({}), plain]
+    assert len({digest(inputs(source(obj), SETTINGS)) for obj in same}) == 1
+
+
+def test_a_server_that_is_not_fairleads_is_told_of_no_logger_and_the_service_says_so() -> None:
+    obj = logged(LOGGER)
+    assert told_of_logger(obj, runtime=other_runtime()) is None
+    (note,) = notes(InferenceService.parse(obj), [source(obj, runtime=other_runtime())])
+    assert note.startswith("spec.predictor.logger: has no effect: Fairlead's model servers log payloads themselves")
+    assert notes(InferenceService.parse(obj), [source(obj)]) == []
 
 
 def test_templates_come_from_the_services_metadata() -> None:

@@ -50,6 +50,10 @@ class Logger(ApiType):
     batch_size: int | None = None
     batch_interval: str | None = None
 
+    def reachable(self) -> bool:
+        """Whether `url` is one that events can be sent to."""
+        return (self.url or "").startswith(("http://", "https://"))
+
 
 class Batcher(ApiType):
     """Requests that wait are predicted together, at most `maxBatchSize` rows at a time; none waits `maxLatency` ms for others."""

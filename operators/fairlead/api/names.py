@@ -143,6 +143,8 @@ ALLOW_PICKLE_ENV = "FAIRLEAD_ALLOW_PICKLE"
 """How the model server is told so: `true`."""
 MAX_BATCH_SIZE_ENV = "FAIRLEAD_MAX_BATCH_SIZE"
 """How the model server is told of `batcher.maxBatchSize`: rows predicted together at most."""
+LOGGER_ENV = "FAIRLEAD_LOGGER"
+"""How the model server is told of `logger`: JSON with `url`, `mode`, `inferenceService`, `namespace`, `component`, `metadataHeaders` and `annotations`."""
 STORAGE_MIRRORS_ENV = "FAIRLEAD_STORAGE_MIRRORS"
 """What whoever fetches a model is told of mirrors: rules `PREFIX -> REPLACEMENT`, one a line or separated by `;`."""
 

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from fairlead.api import names
+from fairlead.api.component import Logger
 from fairlead.api.inferenceservice import InferenceService
 from fairlead.api.predictor import IMPLEMENTATIONS
 
@@ -49,7 +50,15 @@ FIELDS = (
         f"has no effect without the annotation {names.AUTOSCALER_CLASS}: keda",
         lambda value, component, annotations: annotations.get(names.AUTOSCALER_CLASS) != "keda",
     ),
-    Entry("component.logger", "has no effect yet: payloads are not logged"),
+    Entry(
+        "component.logger",
+        "has no effect without a url that begins with http:// or https://: there is no default one",
+        lambda value, *_: not Logger.model_validate(value).reachable(),
+    ),
+    *(
+        Entry(f"component.logger.{field}", "has no effect: each payload is an event of its own, sent to logger.url")
+        for field in ("storage", "marshallerUrl", "batchSize", "batchInterval")
+    ),
     Entry("component.batcher.timeout", "has no effect: a request has the component's timeout"),
     Entry("component.ephemeralContainers", "has no effect: Kubernetes does not take them in a pod template"),
     Entry(

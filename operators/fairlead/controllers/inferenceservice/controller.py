@@ -191,7 +191,7 @@ class Reconciler:
         wake = frozenset[str]().union(*(component.report.asleep for component in components))
         answers, confirmation = await self._ask(owner, targets, wake, leaving=bool(leaving))
         reports = {component.want.kind: component.report for component in components}
-        told = [*notes(isvc), *await self._keda.notes(isvc)]
+        told = [*notes(isvc, (component.want.source for component in components)), *await self._keda.notes(isvc)]
         await self._report(owner, Report(isvc, reports, confirmation=confirmation, notes=told))
 
         again = await self._prune(owner, there, leaving, answers)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from fairlead.api import names
 from fairlead.api.component import ComponentFields
 from fairlead.api.inferenceservice import InferenceService
 from fairlead.api.unsupported import FieldNote, not_acted_on
 from fairlead.controllers.inferenceservice.metrics import of_type, pod_metric, resource_metrics, unreadable
+from fairlead.controllers.inferenceservice.payloads import without_logging
+from fairlead.controllers.inferenceservice.podsource import PodSource
 from fairlead.controllers.inferenceservice.scaling import (
     DURATIONS,
     duration,
@@ -19,8 +21,9 @@ from fairlead.controllers.inferenceservice.scaling import (
 )
 
 
-def notes(isvc: InferenceService) -> list[str]:
-    return [str(note) for note in (*not_acted_on(isvc), *_own(isvc))]
+def notes(isvc: InferenceService, sources: Iterable[PodSource] = ()) -> list[str]:
+    """`sources`: of the components' pods."""
+    return [str(note) for note in (*not_acted_on(isvc), *_own(isvc), *without_logging(sources))]
 
 
 def _own(isvc: InferenceService) -> Iterator[FieldNote]:

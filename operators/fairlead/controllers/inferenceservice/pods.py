@@ -18,6 +18,7 @@ from fairlead.api.inferenceservice import InferenceService
 from fairlead.controllers.inferenceservice.errors import InvalidPredictorSpec
 from fairlead.controllers.inferenceservice.merging import merged
 from fairlead.controllers.inferenceservice.multinode import worker_inputs
+from fairlead.controllers.inferenceservice.payloads import payload_logging
 from fairlead.controllers.inferenceservice.podsource import PodSource
 from fairlead.controllers.inferenceservice.podstorage import is_ours, storage_inputs, stored
 from fairlead.controllers.inferenceservice.settings import Settings
@@ -103,6 +104,8 @@ def inputs(source: PodSource, settings: Settings) -> Open:
         found["allowPickle"] = True
     if source.fields.batcher is not None:
         found["maxBatchSize"] = source.fields.batcher.effective_max_batch_size()
+    if logged := payload_logging(source):
+        found["logger"] = logged
     if stored_by := storage_inputs(source):
         found["storage"] = stored_by
     return found
@@ -144,6 +147,8 @@ def _told(source: PodSource) -> dict[str, str]:
         told[names.ALLOW_PICKLE_ENV] = "true"
     if source.fields.batcher is not None:
         told[names.MAX_BATCH_SIZE_ENV] = str(source.fields.batcher.effective_max_batch_size())
+    if logged := payload_logging(source):
+        told[names.LOGGER_ENV] = orjson.dumps(logged, option=orjson.OPT_SORT_KEYS).decode().replace("$", "$$")
     return told
 
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fairlead.runtime.doors.corked import GONE, TASK
 from fairlead.runtime.doors.reply import Reply, error_reply
@@ -21,6 +21,9 @@ from fairlead.runtime.operations.access_log import AccessLog
 from fairlead.runtime.operations.tracing import Tracer
 from fairlead.runtime.protocols import compression
 from fairlead.runtime.repository import Repository
+
+if TYPE_CHECKING:
+    from fairlead.runtime.operations.payload_log import PayloadLog
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +45,7 @@ class HttpDoor:
         limits: Limits | None = None,
         access_log: AccessLog | None = None,
         tracer: Tracer | None = None,
+        payload_log: PayloadLog | None = None,
         siblings: Callable[[], Awaitable[list[Any]]] | None = None,
     ) -> None:
         self._repository = repository
@@ -51,6 +55,7 @@ class HttpDoor:
         self._seconds = repository.metrics.seconds
         self._access_log = access_log
         self._tracer = tracer
+        self._payload_log = payload_log
         self.in_flight = 0
         self.draining = False
 
@@ -75,7 +80,12 @@ class HttpDoor:
                 self._seconds.child((exchange.model, exchange.protocol)).observe(seconds)
             if self._access_log is not None:
                 self._access_log.write(exchange, reply.status, len(reply.body), seconds)
-            await self._send(exchange, reply, send)
+            if self._payload_log is None or not exchange.protocol:
+                await self._send(exchange, reply, send)
+            else:
+                parts = self._payload_log.follow(reply)
+                await self._send(exchange, reply, send)
+                self._payload_log.record(exchange, reply, parts, started)
         except asyncio.CancelledError:
             if GONE not in scope:
                 raise

@@ -54,6 +54,7 @@ class Exchange:
         "method",
         "model",
         "path",
+        "payload",
         "protocol",
         "request_id",
         "scope",
@@ -70,6 +71,8 @@ class Exchange:
         self.path: str = scope["path"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.request_id = self.headers.get(b"x-request-id")
+        self.payload: bytes | memoryview | None = None
+        """The body, unpacked, once it has been read."""
         self.model = ""
         self.protocol = ""
         """Set by the handlers of predictions: what metrics count."""
@@ -108,7 +111,10 @@ class Exchange:
         if len(body) > limit:
             raise TooLarge(f"the body has {len(body)} bytes, over the limit of {limit}")
         encoding = self.headers.get(b"content-encoding")
-        return body if encoding is None else compression.decompress(bytes(body), encoding.decode("latin-1"), limit)
+        if encoding is not None:
+            body = compression.decompress(bytes(body), encoding.decode("latin-1"), limit)
+        self.payload = body
+        return body
 
     def _read_already(self) -> bytes | memoryview | None:
         body: bytearray | None = self.scope.get(BODY)

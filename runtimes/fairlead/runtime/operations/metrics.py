@@ -81,6 +81,9 @@ class Metrics:
         self.batch_rows = Histogram(ROWS)
         self.batch_requests = Histogram(ROWS)
         self.queue_seconds = Histogram(SECONDS)
+        self.payloads_sent = Counter()
+        self.payloads_failed = Counter()
+        self.payloads_dropped = Counter()
         self.load_seconds = Gauge()
         self.startup = Gauge()
         self.startup.read = lambda: {(phase,): seconds for phase, seconds in STARTUP.phases.items()}
@@ -100,6 +103,9 @@ class Metrics:
         ("queue_seconds", "fairlead_queue_seconds", "Time between arrival and predict.", ("model_name",)),
         ("batch_rows", "fairlead_batch_rows", "Rows of each predict.", ("model_name",)),
         ("batch_requests", "fairlead_batch_requests", "Requests of each predict.", ("model_name",)),
+        ("payloads_sent", "kserve_logger_events_sent_total", "Payloads that were logged.", ("type",)),
+        ("payloads_failed", "kserve_logger_events_failed_total", "Payloads that the logger's address did not take.", ("type",)),
+        ("payloads_dropped", "kserve_logger_events_dropped_total", "Payloads for which the queue had no room.", ("type",)),
         ("load_seconds", "fairlead_model_load_seconds", "Time the model took to load.", ("model_name",)),
         ("startup", "fairlead_startup_seconds", "What the start was made of, from the start of the process to ready.", ("phase",)),
         ("process_start", "fairlead_process_start_time_seconds", "When the pod's first process started, since the epoch.", ()),
