@@ -1,6 +1,7 @@
 """Fairlead's autoscaling decision against Knative's, the HPA's and Ray Serve's, on the same simulated traffic.
 
     python benchmarks/autoscaling_simulation.py [--plots docs/images] [--json FILE]
+    python benchmarks/autoscaling_simulation.py --pace      # what letting waiting requests go more slowly would change (_pace.py)
 
 One replica works on `capacity` requests at a time; a request takes `service` seconds; a replica takes `start` seconds from
 decided to ready. Requests that find no room wait, and are lost after `patience` seconds. Simulated in steps of 50 ms as a
@@ -23,6 +24,7 @@ from typing import Protocol
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks import _pace
 from benchmarks._figures import Figures
 from fairlead.autoscaling import Observation, Policy, decide, initial_state
 
@@ -325,7 +327,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plots", type=Path, help="write a PNG for each trace into this folder")
     parser.add_argument("--json", type=Path, help="write the figures into this file")
+    parser.add_argument(
+        "--pace", action="store_true", help="only what a limit on what a replica is given at once changes"
+    )
     arguments = parser.parse_args()
+    if arguments.pace:
+        _pace.main()
+        return
     figures = Figures("Autoscaling, simulated")
     print(
         f"{'trace':16}{'policy':12}{'replica-s':>10}{'peak':>6}{'need':>6}{'answered':>10}{'lost':>9}{'waited > 1 s':>14}"
