@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -63,13 +64,18 @@ class Subject:
     selector: str
 
     async def asleep(self, timeout: float = 60.0) -> None:
-        """Until no replica is wanted and no pod is left."""
+        """Until no replica is wanted and no pod is left, and then for up to a second.
+
+        A kubelet lists its containers once a second: that is when it sees that the last pod has ended, and when it tells the next one's address. Requests
+        sent at once would all come at the same moment of that second, and say more of the moment than of what they wake.
+        """
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             deployment = await self.client.get(DEPLOYMENTS, self.deployment, self.namespace)
             if deployment["spec"].get("replicas", 1) == 0:
                 pods = await self.client.list(PODS, self.namespace, labels=self.selector)
                 if not pods.items:
+                    await asyncio.sleep(random.random())
                     return
             await asyncio.sleep(0.1)
         raise SystemExit(f"{self.namespace}/{self.deployment} is not at zero after {timeout:g} s")
