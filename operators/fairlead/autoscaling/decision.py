@@ -6,7 +6,7 @@ After Knative Serving's pkg/autoscaler/scaling/autoscaler.go, with these differe
 - requests that wait count as work, not as concurrency (see `demand`);
 - scaling to zero has a delay of its own, counted from the last sign of life, and a longer one where starts take long;
 - waking from zero is a lease: it lasts until a replica is ready or the wake-up has failed, whether or not the client stays;
-- only time that was observed counts (see `Memory.at`), so neither a restart, nor a silent gateway, nor a clock that jumps scales down.
+- only time that was observed counts (see `state`), so neither a restart, nor a silent gateway, nor a clock that jumps scales down.
 """
 
 from __future__ import annotations

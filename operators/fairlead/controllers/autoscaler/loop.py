@@ -37,7 +37,7 @@ class EventSink(Protocol):
     def emit(self, obj: Mapping[str, Any], type: Literal["Normal", "Warning"], reason: str, message: str) -> None: ...
 
 
-class Known(NamedTuple):
+class Remembered(NamedTuple):
     """What is remembered of one workload between ticks."""
 
     uid: str
@@ -74,7 +74,7 @@ class Autoscaler:
         self._now = now
         self._before: Mapping[str, Reading] = {}
         self._silent: set[str] = set()
-        self.known: dict[Key, Known] = {}
+        self.known: dict[Key, Remembered] = {}
         """By workload, of the last tick; to be read only."""
         self.running = False
         """Whether this operator decides; another may lead."""
@@ -161,12 +161,12 @@ class Autoscaler:
             self.known[key] = known._replace(state=state, seen=seen, decision=decision)
             self._tell(key, target, decision, scaled=decision.desired != before)
 
-    def _recall(self, key: Key, deployment: Object, target: Scaled) -> Known:
+    def _recall(self, key: Key, deployment: Object, target: Scaled) -> Remembered:
         """What is known of the workload, or a beginning, if it is new here or somebody else has scaled it."""
         known, uid = self.known.get(key), deployment["metadata"].get("uid", "")
         replicas = deployment["spec"].get("replicas", 1)
         if known is None or known.uid != uid:
-            return Known(uid, initial_state(self._clock(), replicas), target.policy, History())
+            return Remembered(uid, initial_state(self._clock(), replicas), target.policy, History())
         if replicas != known.state.desired and _version(deployment) >= known.written:
             return known._replace(state=initial_state(self._clock(), replicas), policy=target.policy)
         if known.policy != target.policy:
