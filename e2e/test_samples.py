@@ -48,6 +48,7 @@ ASKED = {
     "explainer": iris("iris-explained", explains="iris-explained"),
     "hpa": iris("iris-hpa"),
     "lightgbm": iris("iris-lightgbm"),
+    "logger": iris("iris-logged"),
     "multi-model": Asked({"linear": VERSICOLOR, "vectors": VERSICOLOR}),
     "onnx": iris("iris-onnx"),
     "python": iris("petal-rule"),

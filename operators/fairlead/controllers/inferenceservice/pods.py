@@ -133,7 +133,8 @@ def pod_template(source: PodSource, settings: Settings) -> Open:
         spec["volumes"] = [*spec.get("volumes", []), *provided.volumes]
     if provided.init_containers:
         spec["initContainers"] = [*provided.init_containers, *spec.get("initContainers", [])]
-    if is_ours(source):  # it has nothing to ask the API server, and a kubelet takes 0.3 s and more until the token is mounted
+    if is_ours(source):
+        # It has nothing to ask the API server, and a kubelet takes 0.3 s and more until the token is mounted.
         spec.setdefault("automountServiceAccountToken", False)
     longest = source.fields.effective_timeout()
     spec.setdefault("terminationGracePeriodSeconds", max(30, PRE_STOP_SECONDS + longest + DRAIN_MARGIN_SECONDS))

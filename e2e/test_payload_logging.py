@@ -1,0 +1,94 @@
+"""`logger`: what a model is asked and answers reaches an address as CloudEvents, through the cluster's own network."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from e2e.cluster import Cluster
+from e2e.kind import KindCluster
+from e2e.manifests import inference_service, sklearn
+
+DUMPER = """
+import http.server, json, os
+
+class Dumper(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        print(json.dumps({"headers": {k.lower(): v for k, v in self.headers.items()}, "body": body.decode()}), flush=True)
+        self.send_response(202)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+http.server.ThreadingHTTPServer((os.environ.get("HOST", "0.0.0.0"), 8080), Dumper).serve_forever()
+"""
+"""Prints each event as a line."""
+
+
+def test_what_a_model_is_asked_and_answers_is_sent_to_the_loggers_address(
+    cluster: Cluster, namespace: str, models: dict[str, Path]
+) -> None:
+    container = {
+        "name": "kserve-container",
+        "image": "python:3.11-slim",
+        "command": ["python", "-c", DUMPER],
+        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"cpu": "1", "memory": "128Mi"}},
+    }
+    cluster.apply(namespace, inference_service("dumper", {"containers": [container]}))
+    cluster.wait_ready(namespace, "dumper", timeout=90)
+    logger = {"url": inside(cluster, namespace, "dumper"), "metadataHeaders": ["X-Tenant"]}
+    cluster.apply(namespace, sklearn("digits", cluster.model_uri(models["v1"]), logger=logger))
+    service = cluster.wait_ready(namespace, "digits", timeout=90)
+    assert "FieldsNotActedOn" not in [condition["type"] for condition in service["status"]["conditions"]]
+
+    question = json.dumps({"instances": [[0.0, 0.0, 0.0, 0.0]]})
+    headers = {"content-type": "application/json", "x-request-id": "asked-once", "x-tenant": "acme"}
+    url = cluster.url(namespace, "digits", "/v1/models/digits:predict")
+    answer = httpx.post(url, content=question, headers=headers, timeout=60)
+    assert answer.status_code == 200, answer.text
+
+    asked, answered = sorted(events(cluster, namespace, 2), key=lambda event: str(event["headers"]["ce-type"]))
+    assert asked["headers"]["ce-type"] == "org.kubeflow.serving.inference.request"
+    assert answered["headers"]["ce-type"] == "org.kubeflow.serving.inference.response"
+    assert (asked["body"], answered["body"]) == (question, answer.text)
+    for event in (asked, answered):
+        told = {
+            name: event["headers"][f"ce-{name}"] for name in ("id", "inferenceservicename", "namespace", "component")
+        }
+        assert told == {
+            "id": "asked-once",
+            "inferenceservicename": "digits",
+            "namespace": namespace,
+            "component": "predictor",
+        }
+        assert event["headers"]["ce-source"].startswith("digits-predictor-")
+        assert json.loads(event["headers"]["ce-metadata"]) == {"X-Tenant": ["acme"]}
+
+
+def inside(cluster: Cluster, namespace: str, name: str) -> str:
+    """A service's address for other pods. The laptop has no DNS: there the gateway leads to it."""
+    if isinstance(cluster, KindCluster):
+        return f"http://{name}-predictor.{namespace}.svc.cluster.local"
+    return cluster.url(namespace, name, "/")
+
+
+def events(cluster: Cluster, namespace: str, count: int, timeout: float = 60) -> list[dict[str, Any]]:
+    """What the dumper has printed, once there are so many."""
+    deadline = time.monotonic() + timeout
+    selector = "serving.kserve.io/inferenceservice=dumper"
+    while True:
+        lines = cluster.kubectl("logs", "--namespace", namespace, "--selector", selector, "--tail=-1").splitlines()
+        found = [json.loads(line) for line in lines if line.startswith("{")]
+        if len(found) >= count:
+            return found
+        assert time.monotonic() < deadline, f"{len(found)} of {count} events; the log: {lines}"
+        time.sleep(0.2)
