@@ -24,6 +24,7 @@ import pytest
 import tritonclient.grpc
 import tritonclient.http
 from tests.runtime.engines.models import expected
+from tests.runtime.receiver import Receiver
 
 START_SECONDS = 180
 """Ray on a machine that others use too."""
@@ -68,14 +69,14 @@ def free_port() -> int:
         return sock.getsockname()[1]
 
 
-def start(directory: Path, model_class: str, *flags: str) -> Pod:
+def start(directory: Path, model_class: str, *flags: str, **variables: str) -> Pod:
     ports = free_port(), free_port()
     log = directory / "log"
     command = [sys.executable, "-m", "fairlead.runtime", "--model_name", "digits"]
     command += ["--model_class", model_class] if model_class else []
     command += ["--host", "127.0.0.1", "--http_port", str(ports[0]), "--grpc_port", str(ports[1]), *flags]
     command += ["--model_dir", str(directory), "--drain_seconds", "0.1"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), **variables}
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
     return Pod(process, *ports, log)
@@ -336,6 +337,25 @@ def test_sigterm_finishes_what_is_in_flight(tmp_path):
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.timeout(300)  # the engine's start is in it
+@pytest.mark.parametrize("name", ["process, 2 workers", pytest.param("ray, 2 replicas", marks=pytest.mark.slow)])
+def test_payloads_are_logged_by_each_of_the_servers_processes_up_to_its_end(tmp_path, name):
+    with Receiver() as receiver:
+        logger = json.dumps({"url": receiver.url, "inferenceService": "digits", "component": "predictor"})
+        digits = "tests.runtime.engines.models:Digits"
+        pod = start(tmp_path, digits, *ENGINES[name], FAIRLEAD_LOGGER=logger)
+        try:
+            wait_ready(pod)
+            with concurrent.futures.ThreadPoolExecutor(8) as pool:
+                bodies = [v2_body(PIXELS[:1]) for _ in range(40)]
+                answers = list(pool.map(lambda body: pod.post("/v2/models/digits/infer", body), bodies))
+            assert [status for status, _ in answers] == [200] * 40
+        finally:
+            stop(pod)
+        counted = Counter(event.kind for event in receiver.events)
+        assert counted == {"request": 40, "response": 40}
+
+
 @pytest.mark.parametrize("engine", ["process", pytest.param("ray", marks=pytest.mark.slow)])
 def test_a_repository_with_more_models_than_places_answers_for_all(tmp_path, engine):
     for number in range(3):
