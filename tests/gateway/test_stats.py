@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fairlead.gateway.haproxy import BackendStats
+from fairlead.gateway.answers import BackendStats
 from fairlead.gateway.stats import Totals, WorkloadStats
 
 

@@ -80,6 +80,10 @@ class Cluster:
     def get(self, resource: Resource, key: Key) -> Object | None:
         return self._fresh(resource, key, self._stores[resource].get(*key))
 
+    def summary(self, resource: Resource, key: Key) -> Object | None:
+        """What the informer keeps at hand of the object, or all of it; to be read only."""
+        return self._fresh(resource, key, self._stores[resource].summary(*key))
+
     def children(self, resource: Resource, owner: Object) -> Objects:
         """Those that the owner controls; an earlier object of the same name may have left others, which are the garbage collector's."""
         index = str(key_of(owner))

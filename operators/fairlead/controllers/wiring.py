@@ -39,11 +39,11 @@ from fairlead.kube.resources import (
     SERVING_RUNTIMES,
     Resource,
 )
-from fairlead.kube.store import Indexer
+from fairlead.kube.store import Indexer, Summary
 
 WORKERS = 8
 """Reconciles at a time: they wait for the API server most of the time."""
-_CHILDREN = (DEPLOYMENTS, SERVICES, HORIZONTAL_POD_AUTOSCALERS, CONTROLLER_REVISIONS)
+_CHILDREN = (SERVICES, HORIZONTAL_POD_AUTOSCALERS, CONTROLLER_REVISIONS)
 
 
 class Informers(Protocol):
@@ -58,6 +58,7 @@ class Informers(Protocol):
         fields: str | None = None,
         transform: Transform | None = None,
         indexers: dict[str, Indexer] | None = None,
+        summary: Summary | None = None,
     ) -> Informer: ...
 
 
@@ -78,17 +79,19 @@ def inference_service_controller(
 ) -> tuple[Controller, Autoscaler, Starts]:
     """The controller with its informers, and the autoscaler and the measuring of starts that read the same; `namespace`: the only one to look at."""
 
-    def children(resource: Resource, transform: Transform | None = None) -> Informer:
+    def children(resource: Resource, transform: Transform | None = None, summary: Summary | None = None) -> Informer:
         return informers.informer(
             resource,
             namespace=namespace,
             labels=names.LABEL_INFERENCE_SERVICE,
             transform=transform,
             indexers={BY_SERVICE: by_service},
+            summary=summary,
         )
 
     services = informers.informer(INFERENCE_SERVICES, namespace=namespace)
     owned = {resource: children(resource) for resource in _CHILDREN}
+    owned[DEPLOYMENTS] = children(DEPLOYMENTS, summary=_what_scaling_reads)
     pods = children(PODS, _what_became_of_it)
     runtimes = informers.informer(SERVING_RUNTIMES, namespace=namespace)
     all_informers = {INFERENCE_SERVICES: services, SERVING_RUNTIMES: runtimes, PODS: pods, **owned}
@@ -147,7 +150,7 @@ def _its_service(obj: Object) -> Iterable[Key]:
 
 def _services_of(services: Informer, namespace: Callable[[Object], str | None]) -> Callable[[Object], Iterable[Key]]:
     """All InferenceServices that may refer to an object: of its namespace, or of all."""
-    return lambda obj: [key_of(service) for service in services.store.list(namespace(obj))]
+    return lambda obj: services.store.keys(namespace(obj))
 
 
 def _watch_annotations(controller: Controller, namespaces: Informer, services: Informer) -> None:
@@ -159,8 +162,8 @@ def _watch_annotations(controller: Controller, namespaces: Informer, services: I
 
     def changed(old: Object | None, new: Object | None) -> None:
         if told(old) != told(new):
-            for service in services.store.list(key_of(new or old or {})[1]):
-                controller.enqueue(key_of(service))
+            for service in services.store.keys(key_of(new or old or {}).name):
+                controller.enqueue(service)
 
     namespaces.on_change(changed)
 
@@ -170,8 +173,8 @@ def _watch_accounts(controller: Controller, accounts: Informer, services: Inform
 
     def changed(old: Object | None, new: Object | None) -> None:
         if _without_version(old) != _without_version(new):
-            for service in services.store.list(key_of(new or old or {}).namespace):
-                controller.enqueue(key_of(service))
+            for service in services.store.keys(key_of(new or old or {}).namespace):
+                controller.enqueue(service)
 
     accounts.on_change(changed)
 
@@ -189,6 +192,16 @@ def _what_concerns_storage(account: Object) -> Object:
     told = {key: value for key, value in annotations.items() if key == AWS_ROLE or "/s3-" in key}
     kept = {key: account[key] for key in ("secrets", "imagePullSecrets") if account.get(key)}
     return {"metadata": {**metadata, "annotations": told}, **kept}
+
+
+def _what_scaling_reads(deployment: Object) -> Object:
+    """The autoscaler looks at each Deployment each second."""
+    kept = ("name", "namespace", "uid", "resourceVersion", "labels")
+    return {
+        "metadata": {key: deployment["metadata"][key] for key in kept if key in deployment["metadata"]},
+        "spec": {key: value for key, value in deployment["spec"].items() if key == "replicas"},
+        "status": {key: value for key, value in deployment.get("status", {}).items() if key == "availableReplicas"},
+    }
 
 
 def _what_became_of_it(pod: Object) -> Object:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import csv
 import importlib.util
 import os
 import re
@@ -11,21 +10,21 @@ import shutil
 import socket
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
+from fairlead.gateway import answers
+from fairlead.gateway.answers import BackendStats
 from fairlead.gateway.config import files, fingerprint
 from fairlead.gateway.plan import initial_state
 from fairlead.gateway.settings import CONFIG_FILE, MASTER_SOCKET, Settings
-from fairlead.gateway.state import HANDOVER, HOLD, MAPS, Admin, Command, Slot, State, map_file
+from fairlead.gateway.state import MAPS, Command, State, map_file
 
 _LINE_LIMIT = 15_000
 """HAProxy reads one line of commands into one buffer of 16 KiB."""
 _ANSWER_TIMEOUT = 10.0
 _RELOAD_TIMEOUT = 30.0
 _ASK_EVERY = 2.0
-_FMAINT, _CMAINT, _DRAIN = 0x01, 0x04, 0x08
-"""Bits of srv_admin_state: maintenance by the socket, by the configuration; drained."""
 _BENIGN = re.compile(r"(?:(?:IP|port|no need|nothing) .*)?")
 
 
@@ -98,18 +97,6 @@ def ensure_files(settings: Settings) -> None:
         write_files(settings, initial_state(settings.http_backends, settings.grpc_backends, settings.slots))
 
 
-@dataclass(frozen=True, slots=True)
-class BackendStats:
-    """Since HAProxy's start, but for `current` (in a pod or queued) and `queued`."""
-
-    current: int
-    queued: int
-    requests: int
-    responses: int
-    errors: int
-    """Responses with 5xx, HAProxy's own included."""
-
-
 class Haproxy:
     """One connection per call: HAProxy closes it after the line, and the next call reaches whichever process serves now."""
 
@@ -119,70 +106,37 @@ class Haproxy:
     async def send(self, commands: Sequence[Command]) -> None:
         """In order, many to a line. Raises CommandRefused with the first complaint; those before and after it may have worked."""
         for line in _lines(commands):
-            answer = await self._ask(self.settings.admin_socket, line)
+            answer = await self._ask_it(line)
             for text in answer.splitlines():
                 if not _BENIGN.fullmatch(text):
                     raise CommandRefused(f"HAProxy says {text!r} to one of: {line[:500]}")
 
     async def state(self) -> State:
         """What HAProxy knows now."""
-        state = State()
-        for name in MAPS:
-            for entry in (await self._ask(self.settings.admin_socket, f"show map {map_file(name)}")).splitlines():
-                if entry:
-                    _, key, value = entry.split(" ", 2)
-                    state.maps[name][key] = value
-        load = {(row["pxname"], row["svname"]): row for row in await self._stat("-1 4 -1")}
-        for line in (await self._ask(self.settings.admin_socket, "show servers state")).splitlines()[2:]:
-            fields = line.split()
-            if len(fields) < 19:
-                continue
-            backend, server, admin = fields[1], fields[3], _admin(int(fields[6]))
-            if backend == HANDOVER:
-                continue
-            if server == HOLD:
-                if admin == "ready":
-                    state.returning.add(backend)
-                continue
-            row = load[(backend, server)]
-            state.backends.setdefault(backend, []).append(
-                Slot(fields[4], int(fields[18]), admin, int(row["slim"] or 0), _busy(row))
-            )
-        return state
+        maps = {name: answers.entries(await self._ask_it(f"show map {map_file(name)}")) for name in MAPS}
+        load = answers.loads(await self._ask_it("show stat -1 4 -1"))
+        backends, returning = answers.servers(await self._ask_it("show servers state"), load)
+        return State(maps, backends, returning)
 
     async def refresh_busy(self, state: State) -> None:
         """Read again how many requests each server has that is leaving."""
         for backend, slots in state.backends.items():
             if any(slot.busy for slot in slots):
-                for row in await self._stat(f"{backend} 4 -1"):
-                    if row["svname"] == HOLD:
-                        continue
-                    number = int(row["svname"][1:]) - 1
-                    slot = slots[number]
-                    slots[number] = Slot(slot.address, slot.port, slot.admin, slot.maxconn, _busy(row))
+                load = answers.loads(await self._ask_it(f"show stat {backend} 4 -1"))
+                for number, slot in enumerate(slots):
+                    if (read := load.get((backend, f"s{number + 1}"))) is not None:
+                        slots[number] = replace(slot, busy=read.busy)
 
     async def stats(self) -> dict[str, BackendStats]:
-        header, *lines = (await self._ask(self.settings.admin_socket, "show stat -1 2 -1")).splitlines()
-        # Asked every second, with two lines for each workload. All columns before the first that may be quoted; csv takes eight times as long.
-        names = header.removeprefix("# ").split(",")
-        current, queued, requests = (names.index(name) for name in ("scur", "qcur", "req_tot"))
-        errors = names.index("hrsp_5xx")
-        responses = [names.index(f"hrsp_{kind}") for kind in ("2xx", "3xx", "4xx", "other")]
-        found = {}
-        for line in lines:
-            if line:
-                fields = line.split(",", requests + 1)
-                failed = int(fields[errors])
-                answered = failed + sum(int(fields[column]) for column in responses)
-                found[fields[0]] = BackendStats(
-                    int(fields[current]), int(fields[queued]), int(fields[requests]), answered, failed
-                )
+        """Asked every second, with two lines for each workload."""
+        found = answers.backend_stats(await self._ask_it("show stat -1 2 -1"))
+        if not found:  # it has always some
+            raise HaproxyGone("HAProxy ended instead of telling what it has counted")
         return found
 
     async def held(self) -> dict[str, int]:
         """Requests that wait for a first pod, by backend."""
-        lines = (await self._ask(self.settings.admin_socket, "show held")).splitlines()
-        return {backend: int(count) for backend, count in (line.split() for line in lines if line)}
+        return answers.held(await self._ask_it("show held"))
 
     @asynccontextmanager
     async def notices(self) -> AsyncIterator[asyncio.Event]:
@@ -207,7 +161,7 @@ class Haproxy:
     async def reload(self) -> None:
         """Replace the worker by one with the files' configuration, to which waiting requests go; returns when the new one serves."""
         before = await self.process_id()
-        await self._ask(self.settings.admin_socket, "hand over")
+        await self._ask_it("hand over")
         try:
             async with asyncio.timeout(_RELOAD_TIMEOUT):
                 await self._tell_master_to_reload()
@@ -258,12 +212,11 @@ class Haproxy:
             return False
 
     async def _info(self) -> dict[str, str]:
-        lines = (await self._ask(self.settings.admin_socket, "show info")).splitlines()
-        return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+        return answers.info(await self._ask_it("show info"))
 
-    async def _stat(self, what: str) -> Iterable[dict[str, str]]:
-        answer = await self._ask(self.settings.admin_socket, f"show stat {what}")
-        return csv.DictReader(answer.removeprefix("# ").splitlines())
+    async def _ask_it(self, line: str) -> str:
+        """Of the worker that serves now."""
+        return await self._ask(self.settings.admin_socket, line)
 
     async def _ask(self, path: Path, line: str) -> str:
         try:
@@ -308,13 +261,3 @@ def _lines(commands: Iterable[Command]) -> Iterable[str]:
         length += len(text) + 1
     if line:
         yield ";".join(line)
-
-
-def _admin(bits: int) -> Admin:
-    if bits & _FMAINT:
-        return "maint"
-    return "drain" if bits & _DRAIN else "ready"
-
-
-def _busy(row: dict[str, str]) -> int:
-    return int(row["scur"]) + int(row["qcur"])

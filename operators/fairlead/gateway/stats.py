@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from fairlead.gateway.haproxy import BackendStats
+from fairlead.gateway.answers import BackendStats
 
 Workload = tuple[str, str]
 """Namespace and name."""

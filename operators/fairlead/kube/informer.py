@@ -23,7 +23,7 @@ from fairlead.kube.client import ObjectList
 from fairlead.kube.errors import ApiError, ConfigError, Gone, WatchStalled
 from fairlead.kube.objects import Key, Object, key_of, resource_version
 from fairlead.kube.resources import Resource
-from fairlead.kube.store import Indexer, Store
+from fairlead.kube.store import Indexer, Store, Summary
 from fairlead.kube.watch import BOOKMARK, DELETED, Event
 
 log = logging.getLogger(__name__)
@@ -68,9 +68,10 @@ class Informer:
         fields: str | None = None,
         transform: Transform | None = None,
         indexers: Mapping[str, Indexer] | None = None,
+        summary: Summary | None = None,
     ) -> None:
         self.resource = resource
-        self.store = Store(indexers)
+        self.store = Store(indexers, summary)
         self.synced = asyncio.Event()
         """Set when the first list is in the store and has been told to all handlers."""
         self.last_active = float("-inf")
@@ -127,8 +128,7 @@ class Informer:
         for key in vanished:
             self._changed(self.store.remove(key), None)
         for obj in listed.items:
-            known = self.store.get(*key_of(obj))
-            if known is None or resource_version(known) != resource_version(obj):
+            if self.store.version(key_of(obj)) != resource_version(obj):
                 self._put(obj)
         self.synced.set()
 
@@ -151,14 +151,12 @@ class Informer:
             self._versions.reach(version)
             return
         key = key_of(event.object)
-        known = self.store.get(*key)
-        if self._versions.is_old(key, version, resource_version(known) if known else None):
+        if self._versions.is_old(key, version, self.store.version(key)):
             return
         self._versions.reach(version)
         if event.type == DELETED:
             self._versions.bury(key, version)
-            if known is not None:
-                self.store.remove(key)
+            if (known := self.store.remove(key)) is not None:
                 self._changed(known, None)
         else:
             self._put(event.object)

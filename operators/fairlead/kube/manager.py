@@ -25,7 +25,7 @@ from fairlead.kube.informer import Informer, Transform
 from fairlead.kube.lease import Elector, Lease
 from fairlead.kube.probes import Heartbeat, Probes
 from fairlead.kube.resources import Resource
-from fairlead.kube.store import Indexer
+from fairlead.kube.store import Indexer, Summary
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,7 @@ class Manager:
         fields: str | None = None,
         transform: Transform | None = None,
         indexers: Mapping[str, Indexer] | None = None,
+        summary: Summary | None = None,
     ) -> Informer:
         """An informer that this manager runs."""
         made = Informer(
@@ -77,6 +78,7 @@ class Manager:
             fields=fields,
             transform=transform,
             indexers=indexers,
+            summary=summary,
         )
         self._informers.append(made)
         return made

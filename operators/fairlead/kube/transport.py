@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+from asyncio.sslproto import SSLProtocol
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
@@ -26,6 +27,9 @@ LONGEST_WAIT = 30.0
 RETRY = Backoff(base=0.1, cap=2.0)
 USER_AGENT = "fairlead"
 CONNECTIONS = 100
+READ_BUFFER = 32 * 1024
+"""Bytes, two TLS records. asyncio keeps one for each connection, of 256 KiB by itself, and each watch is a connection."""
+SSLProtocol.max_size = READ_BUFFER
 
 
 class Transport:

@@ -136,7 +136,7 @@ class Autoscaler:
 
     async def _decide(self, key: Key, target: Scaled, traffic: Traffic, *, complete: bool) -> None:
         async with self._turn:
-            deployment = self._cluster.get(DEPLOYMENTS, key)
+            deployment = self._cluster.summary(DEPLOYMENTS, key)
             if deployment is None:
                 return
             known = self._recall(key, deployment, target)
@@ -191,7 +191,7 @@ class Autoscaler:
         return {
             key: (target.scrape, self._pods(deployment))
             for key, target in self.board.scaled().items()
-            if target.scrape is not None and (deployment := self._cluster.get(DEPLOYMENTS, key)) is not None
+            if target.scrape is not None and (deployment := self._cluster.summary(DEPLOYMENTS, key)) is not None
         }
 
     def _pods(self, deployment: Object) -> list[Object]:

@@ -70,8 +70,14 @@ def scaled(
         ready = workload.proven == workload.revision.name and workload.revision.name not in warming
         by = policy(isvc, workload.fields, least=workload.least, proven=ready)
         if by is not None:
-            found[workload.name] = Scaled(owner, workload.revision.name, by, _scrape(workload))
+            found[workload.name] = Scaled(_named(owner), workload.revision.name, by, _scrape(workload))
     return found
+
+
+def _named(owner: Object) -> Object:
+    """What Events and the work queue need of it: this is kept in memory."""
+    metadata = {key: owner["metadata"][key] for key in ("name", "namespace", "uid") if key in owner["metadata"]}
+    return {**{key: owner[key] for key in ("apiVersion", "kind") if key in owner}, "metadata": metadata}
 
 
 def _scrape(workload: Workload) -> Scrape | None:
