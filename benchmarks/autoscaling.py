@@ -123,7 +123,7 @@ def main() -> None:
             if part in ON_LAPTOP and not options.timeline:
                 asyncio.run(on_laptop(part, figures, options))
     finally:  # what was measured until then, in any case
-        if not options.timeline:
+        if figures.figures:
             figures.finish(options.json)
 
 
