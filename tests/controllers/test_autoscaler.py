@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -125,6 +127,26 @@ async def test_a_held_request_wakes_it_without_waiting_for_a_tick() -> None:
     await world.autoscaler.wake({WORKLOAD: 3})
     assert world.replicas == 1
     assert world.events.reasons == ["Activated"]
+
+
+async def test_a_request_that_waits_while_the_last_pod_is_still_being_sent_away_does_not_wait_for_a_tick(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patch, asking = world.api.patch, list[asyncio.Task[None]]()
+
+    async def slow_patch(*arguments: Any, **more: Any) -> Any:
+        answer = await patch(*arguments, **more)
+        if not asking:
+            asking.append(asyncio.create_task(world.autoscaler.wake({WORKLOAD: 1})))
+            await asyncio.sleep(0)  # the gateway knows already; the API server's answer is not here yet
+        return answer
+
+    monkeypatch.setattr(world.api, "patch", slow_patch)
+    while not asking:
+        await world.ticks(1)
+    await asking[0]
+    assert world.events.reasons == ["ScaledToZero", "Activated"]
+    assert world.replicas == 1
 
 
 async def test_a_wake_up_before_the_first_tick_is_heard() -> None:

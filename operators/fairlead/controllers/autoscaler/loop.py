@@ -112,16 +112,19 @@ class Autoscaler:
             self.known = {key: known for key, known in self.known.items() if key in scaled}
             complete = len(now) == len(agents) and now.keys() <= self._before.keys()
             for key, target in scaled.items():
-                await self._decide(key, target, traffic(self._before, now, key), complete=complete)
+                async with self._turn:
+                    await self._decide(key, target, traffic(self._before, now, key), complete=complete)
         self._before = now
 
     async def wake(self, held: Mapping[Key, int]) -> None:
         """Requests have begun to wait for these workloads."""
         scaled = self.board.scaled()
         for key in held.keys() & scaled.keys():
-            known = self.known.get(key)
-            if known is None or known.state.desired == 0:
-                await self._decide(key, scaled[key], Traffic(waiting=held[key]), complete=False)
+            # A tick may be sending its last pod away at this moment: what is known counts when that is written.
+            async with self._turn:
+                known = self.known.get(key)
+                if known is None or known.state.desired == 0:
+                    await self._decide(key, scaled[key], Traffic(waiting=held[key]), complete=False)
 
     def explanation(self, service: Key) -> Open:
         """What `explain` answers: the service's decisions, to be replayed."""
@@ -135,31 +138,31 @@ class Autoscaler:
     # --- One workload -----------------------------------------------------------------------------------------
 
     async def _decide(self, key: Key, target: Scaled, traffic: Traffic, *, complete: bool) -> None:
-        async with self._turn:
-            deployment = self._cluster.summary(DEPLOYMENTS, key)
-            if deployment is None:
+        """In a turn."""
+        deployment = self._cluster.summary(DEPLOYMENTS, key)
+        if deployment is None:
+            return
+        known = self._recall(key, deployment, target)
+        before, clock = known.state.desired, self._clock()
+        seen = observation(traffic, deployment, before, lambda: self._pods(deployment), complete=complete)
+        if target.scrape is not None:
+            own = self._pod_metrics.total(key, self._pods(deployment))
+            seen = seen._replace(custom=own.value, complete=complete and own.complete)
+        decision, state = decide(clock, seen, target.policy, known.state)
+        if decision.desired != before:
+            try:
+                version = await self._cluster.scale(DEPLOYMENTS, key, decision.desired)
+            except KubeError as error:
+                log.warning("%s is not scaled from %d to %d: %s", key, before, decision.desired, error)
                 return
-            known = self._recall(key, deployment, target)
-            before, clock = known.state.desired, self._clock()
-            seen = observation(traffic, deployment, before, lambda: self._pods(deployment), complete=complete)
-            if target.scrape is not None:
-                own = self._pod_metrics.total(key, self._pods(deployment))
-                seen = seen._replace(custom=own.value, complete=complete and own.complete)
-            decision, state = decide(clock, seen, target.policy, known.state)
-            if decision.desired != before:
-                try:
-                    version = await self._cluster.scale(DEPLOYMENTS, key, decision.desired)
-                except KubeError as error:
-                    log.warning("%s is not scaled from %d to %d: %s", key, before, decision.desired, error)
-                    return
-                known = known._replace(written=version)
-                log.info("%s: %d -> %d replicas: %s", key, before, decision.desired, decision.reason)
-                event = _event(key.name, before, decision)
-                self._events.emit(target.owner, *event)
-                SCALINGS.labels(key.namespace, event[1]).inc()
-            known.history.record(clock, seen, target.policy, known.state, decision, state)
-            self.known[key] = known._replace(state=state, seen=seen, decision=decision)
-            self._tell(key, target, decision, scaled=decision.desired != before)
+            known = known._replace(written=version)
+            log.info("%s: %d -> %d replicas: %s", key, before, decision.desired, decision.reason)
+            event = _event(key.name, before, decision)
+            self._events.emit(target.owner, *event)
+            SCALINGS.labels(key.namespace, event[1]).inc()
+        known.history.record(clock, seen, target.policy, known.state, decision, state)
+        self.known[key] = known._replace(state=state, seen=seen, decision=decision)
+        self._tell(key, target, decision, scaled=decision.desired != before)
 
     def _recall(self, key: Key, deployment: Object, target: Scaled) -> Remembered:
         """What is known of the workload, or a beginning, if it is new here or somebody else has scaled it."""
