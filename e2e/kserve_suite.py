@@ -4,12 +4,14 @@
 
 The folder is one of a checkout of KServe; the Python one with `kserve[test]` in it, of the version that the checkout is for. What the tests expect around
 them is made first: their namespace, the gateway's address in KSERVE_INGRESS_HOST_PORT, small models of the same kind in place of their public ones (by
-the chart's `storage.mirrors`), and a stand-in for TensorFlow Serving, which only says that it is there.
+the chart's `storage.mirrors`), a stand-in for TensorFlow Serving, which only says that it is there, and one for Knative's `event_display`, which prints
+the CloudEvents that it is sent.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -28,6 +30,7 @@ from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline
 
 from e2e.kind import CUSTOM_IMAGE, MODELS, KindCluster
+from e2e.registry import Registry
 
 NAMESPACE = "kserve-ci-e2e-test"
 EXAMPLES = "gs://kfserving-examples/models/"
@@ -60,6 +63,27 @@ TENSORFLOW: dict[str, Any] = {
 }
 
 
+EVENT_DISPLAY = "gcr.io/knative-releases/knative.dev/eventing-contrib/cmd/event_display"
+PRINTER = """
+import http.server
+
+class Printer(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.end_headers()
+        print(self.headers, body.decode(errors="replace"), sep="", flush=True)
+
+http.server.ThreadingHTTPServer(("", 8080), Printer).serve_forever()
+"""
+
+
+def build_event_display() -> None:
+    dockerfile = f"FROM {CUSTOM_IMAGE}\nCMD {json.dumps(['python', '-c', PRINTER])}\n"
+    build = ["docker", "build", "--quiet", "--tag", EVENT_DISPLAY, "-"]
+    subprocess.run(build, input=dockerfile, text=True, check=True, timeout=300, stdout=subprocess.DEVNULL)
+
+
 def train(directory: Path) -> list[Path]:
     """The stand-ins: classes of irises, chances of irises with their columns' names, and a group of news."""
     measurements, species = load_iris(return_X_y=True)
@@ -82,7 +106,14 @@ def run(suite: Path, python: str, arguments: list[str]) -> int:
         directory = Path(scratch)
         models = f"http://models.{MODELS}.svc.cluster.local/"
         stand_ins = {EXAMPLES + address: models + name for address, name in STAND_INS.items()}
-        with KindCluster(directory, {}, files=train(directory), mirrored=stand_ins) as cluster:
+        build_event_display()
+        unpacked = directory / "event-display"
+        unpacked.mkdir()
+        with (
+            KindCluster(directory, {}, files=train(directory), mirrored=stand_ins) as cluster,
+            Registry(EVENT_DISPLAY, unpacked, kinds_gateway()) as registry,
+        ):
+            registry.stand_in("gcr.io", cluster.workers)
             wanted = cluster.kubectl("create", "namespace", NAMESPACE, "--dry-run=client", "-o", "json")
             cluster.kubectl("apply", "-f", "-", stdin=wanted)
             cluster.apply(NAMESPACE, TENSORFLOW)
@@ -93,6 +124,13 @@ def run(suite: Path, python: str, arguments: list[str]) -> int:
             }
             command = [python, "-m", "pytest", "-p", "no:cacheprovider", *(arguments or ["predictor"])]
             return subprocess.run(command, cwd=suite, env=environment, check=False).returncode
+
+
+def kinds_gateway() -> str:
+    """This machine's address in the network of kind's nodes."""
+    inspect = ["docker", "network", "inspect", "kind", "--format", "{{range .IPAM.Config}}{{.Gateway}} {{end}}"]
+    addresses = subprocess.run(inspect, capture_output=True, text=True, check=True, timeout=30).stdout.split()
+    return next(address for address in addresses if "." in address)
 
 
 def main() -> None:

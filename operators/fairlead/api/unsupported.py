@@ -38,7 +38,10 @@ class Entry(NamedTuple):
 
 
 FIELDS = (
-    Entry("spec.tracing", "has no effect yet: no traces are exported"),
+    Entry(
+        "spec.tracing",
+        "has no effect: Fairlead's images have no OpenTelemetry. In one with fairlead[tracing], set OTEL_EXPORTER_OTLP_ENDPOINT on the container",
+    ),
     Entry("spec.explainer.art", "has no effect: give the explainer containers of its own"),
     Entry(
         "component.scaleMetricType",
