@@ -91,6 +91,25 @@ def test_the_chart_is_upgraded_and_rolled_back_without_a_failed_request(
     assert "--log-level=info" in operator["args"]
 
 
+def test_an_upgrade_brings_the_fields_that_the_charts_own_runtimes_have(kind: KindCluster) -> None:
+    """Helm leaves installed CRDs as they are; this makes one that has not heard of a field yet."""
+    crd, field = "clusterservingruntimes.serving.kserve.io", "protocolVersions"
+    runtime = ("get", "clusterservingruntime", "kserve-sklearnserver", "-o", f"jsonpath={{.spec.{field}}}")
+    before = kind.kubectl(*runtime)
+    assert before
+    path = f"/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/{field}"
+    older = {"op": "replace", "path": "/metadata/annotations/fairlead.dev~1version", "value": "0.0.1"}
+    kind.kubectl("patch", "crd", crd, "--type=json", "-p", json.dumps([{"op": "remove", "path": path}, older]))
+    try:
+        deadline = time.monotonic() + 30
+        while kind.kubectl(*runtime):
+            assert time.monotonic() < deadline, "the API server still knows the field"
+            time.sleep(0.2)
+    finally:
+        kind.helm_upgrade()
+    assert kind.kubectl(*runtime) == before
+
+
 def test_the_charts_own_test_passes(kind: KindCluster) -> None:
     assert "Succeeded" in kind.helm("test", "fairlead")
 

@@ -108,6 +108,17 @@ def test_the_chart_carries_the_generated_crds() -> None:
     }
 
 
+def test_an_upgrade_begins_with_the_crds_and_an_installation_does_not() -> None:
+    job = find(render(FAIRLEAD), "Job", "fairlead-crds")
+    assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-upgrade"
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert parser().parse_args(container["args"]).apply_crds == "only"
+    operator = find(render(FAIRLEAD), "Deployment", "fairlead-operator")["spec"]["template"]["spec"]
+    assert parser().parse_args(operator["containers"][0]["args"]).apply_crds == "first"
+    assert job["spec"]["template"]["spec"]["serviceAccountName"] == operator["serviceAccountName"]
+    assert container["image"] == operator["containers"][0]["image"]
+
+
 @pytest.mark.parametrize(("annotations", "verbs"), [("true", [["create"], ["get"]]), ("false", [["create"]])])
 def test_no_role_has_a_wildcard_and_secrets_are_made_and_at_most_got_by_name(
     annotations: str, verbs: list[list[str]]
@@ -133,9 +144,9 @@ def test_the_operator_is_told_of_the_cache_and_of_the_configuration() -> None:
 
 def test_every_container_is_unprivileged_with_a_read_only_root_file_system() -> None:
     objects = render(FAIRLEAD)
-    pods = [o["spec"]["template"]["spec"] for o in objects if o["kind"] == "Deployment"]
+    pods = [o["spec"]["template"]["spec"] for o in objects if o["kind"] in ("Deployment", "Job")]
     pods += [o["spec"] for o in objects if o["kind"] == "Pod"]
-    assert len(pods) == 3
+    assert len(pods) == 4
     for pod in pods:
         assert pod["securityContext"]["runAsNonRoot"]
         for container in [*pod.get("initContainers", []), *pod["containers"]]:

@@ -52,6 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def _run(options: argparse.Namespace) -> None:
     async with await Client.connect(options.kubeconfig) as client:
+        if options.apply_crds == "only":
+            events = Events(client, names.OPERATOR)
+            try:
+                await crds.bring_up(client, events)
+            finally:
+                await events.close()
+            return
         lease = Lease(names.OPERATOR, options.lease_namespace or client.namespace) if options.leader_election else None
         manager = Manager(client, lease=lease, address=options.listen)
         gateways = HttpGateways(options.gateway_agents)
@@ -170,7 +177,13 @@ def parser() -> argparse.ArgumentParser:
         default=("127.0.0.1", names.OPERATOR_PORT),
         help=f"for /healthz, /readyz and /metrics; default: 127.0.0.1:{names.OPERATOR_PORT}",
     )
-    flags.add_argument("--apply-crds", action="store_true", help="bring the CRDs up to this version first")
+    flags.add_argument(
+        "--apply-crds",
+        nargs="?",
+        const="first",
+        choices=["first", "only"],
+        help="bring the CRDs up to this version first; only: and do nothing else",
+    )
     flags.add_argument("--leader-election", action=argparse.BooleanOptionalAction, default=True)
     flags.add_argument("--lease-namespace", metavar="NAME", help="default: the pod's, or the kubeconfig's")
     flags.add_argument("--log-json", action="store_true", help="one JSON object a line")
