@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 ENGINES = ("auto", "process", "ray")
 DEFAULT_MAX_BODY = 100 * 1024 * 1024
-NOTICED_SECONDS = 5.0
-"""What it takes until a server that says it is not ready is asked no more: three of the kubelet's probes, one a second, and the EndpointSlice."""
+NOTICED_SECONDS = 6.0
+"""What it takes until a server that says it is not ready is asked no more: some of the kubelet's probes (two, one every two seconds, for the runtimes of the chart), and the EndpointSlice."""
 LEAVE_SECONDS = 30.0
 """At most, where probes are rarer."""
 
