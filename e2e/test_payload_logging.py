@@ -56,9 +56,9 @@ def test_what_a_model_is_asked_and_answers_is_sent_to_the_loggers_address(
     answer = httpx.post(url, content=question, headers=headers, timeout=60)
     assert answer.status_code == 200, answer.text
 
-    asked, answered = sorted(events(cluster, namespace, 2), key=lambda event: str(event["headers"]["ce-type"]))
-    assert asked["headers"]["ce-type"] == "org.kubeflow.serving.inference.request"
-    assert answered["headers"]["ce-type"] == "org.kubeflow.serving.inference.response"
+    kind = "org.kubeflow.serving.inference"
+    found = events(cluster, namespace, {f"{kind}.request", f"{kind}.response"})
+    asked, answered = found[f"{kind}.request"], found[f"{kind}.response"]
     assert (asked["body"], answered["body"]) == (question, answer.text)
     for event in (asked, answered):
         told = {
@@ -81,14 +81,15 @@ def inside(cluster: Cluster, namespace: str, name: str) -> str:
     return cluster.url(namespace, name, "/")
 
 
-def events(cluster: Cluster, namespace: str, count: int, timeout: float = 60) -> list[dict[str, Any]]:
-    """What the dumper has printed, once there are so many."""
+def events(cluster: Cluster, namespace: str, types: set[str], timeout: float = 60) -> dict[str, dict[str, Any]]:
+    """What the dumper has printed, by type, once there is one of each. One may be there twice: its answer was lost."""
     deadline = time.monotonic() + timeout
     selector = "serving.kserve.io/inferenceservice=dumper"
     while True:
         lines = cluster.kubectl("logs", "--namespace", namespace, "--selector", selector, "--tail=-1").splitlines()
-        found = [json.loads(line) for line in lines if line.startswith("{")]
-        if len(found) >= count:
+        printed = [json.loads(line) for line in lines if line.startswith("{")]
+        found = {event["headers"]["ce-type"]: event for event in printed}
+        if found.keys() >= types:
             return found
-        assert time.monotonic() < deadline, f"{len(found)} of {count} events; the log: {lines}"
+        assert time.monotonic() < deadline, f"of {types} only {found.keys()}; the log: {lines}"
         time.sleep(0.2)
