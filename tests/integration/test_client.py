@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
 from pathlib import Path
 
@@ -171,3 +172,20 @@ async def test_a_wrong_token_is_unauthorized_and_a_stranger_is_forbidden(
     async with await Client.connect(str(tmp_path / "nobody")) as client:
         with pytest.raises((Forbidden, Unauthorized)):
             await client.list(PODS, "default")
+
+
+async def test_a_watch_that_is_given_up_leaves_no_connection_to_the_event_loop(client: Client, namespace: str) -> None:
+    """TLS would first take leave of the server, and the loop may not live that long."""
+    version = (await client.list(CONFIG_MAPS, namespace)).resource_version
+    async with aclosing(client.watch(CONFIG_MAPS, namespace, resource_version=version)) as events:
+        await client.create(CONFIG_MAPS, config_map(namespace, "a"))
+        await anext(events)
+        while_watching = _sockets()
+    for _ in range(3):  # rounds of the loop, no time
+        await asyncio.sleep(0)
+    assert _sockets() < while_watching
+
+
+def _sockets() -> set[str]:
+    links = (str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink())
+    return {link for link in links if link.startswith("socket:")}

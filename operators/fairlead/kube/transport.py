@@ -94,7 +94,12 @@ class Transport:
                 self.connection.credentials.rejected()
             if response.status >= 400:
                 await _read(response, where)
-            yield response.content
+            try:
+                yield response.content
+            finally:
+                # Of a body that was not read to its end, nothing more is wanted: TLS's farewell could outlast the event loop.
+                if (connection := response.connection) is not None and connection.transport is not None:
+                    connection.transport.abort()
 
     @asynccontextmanager
     async def _send(
