@@ -58,9 +58,11 @@ class Burst:
         return statistics.quantiles(self.latencies, n=100)[98] if len(self.latencies) > 1 else 0.0
 
 
-async def burst(subject: Subject, name: str, port: int, count: int, *, grpc: bool) -> Burst:
-    """`count` requests at one instant, when the service is at zero."""
-    await subject.asleep()
+async def burst(
+    subject: Subject, name: str, port: int, count: int, *, grpc: bool, moment: float | None = None
+) -> Burst:
+    """`count` requests at one instant, when the service is at zero (`moment`: `Subject.asleep`)."""
+    await subject.asleep(moment)
     found = Burst()
     watching = asyncio.create_task(_most_replicas(subject, found))
     await (_grpc_burst if grpc else _http_burst)(found, name, subject.namespace, port, count)

@@ -36,7 +36,7 @@ async def timeline(client: Client, subject: Subject, node: str, system: str) -> 
     """One wake-up, and its events in order: seconds since the request was sent."""
     await subject.asleep()
     async with recording(client, subject, node, system) as seen:
-        wake = await subject.wake()
+        wake = await subject.wake(0.0)
     told = {
         "process: its first line": wake.began,
         "server: the readiness path can answer": wake.ready,

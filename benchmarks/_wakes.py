@@ -63,11 +63,12 @@ class Subject:
     send: Send
     selector: str
 
-    async def asleep(self, timeout: float = 60.0) -> None:
-        """Until no replica is wanted and no pod is left, and then for up to a second.
+    async def asleep(self, moment: float | None = None, *, timeout: float = 60.0) -> None:
+        """Until no replica is wanted and no pod is left, and then `moment` seconds; if it is not given, any up to one.
 
         A kubelet lists its containers once a second: that is when it sees that the last pod has ended, and when it tells the next one's address. Requests
-        sent at once would all come at the same moment of that second, and say more of the moment than of what they wake.
+        sent at once would all come at the same moment of that second, and say more of the moment than of what they wake. Two that are compared come at the
+        same one.
         """
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -75,13 +76,13 @@ class Subject:
             if deployment["spec"].get("replicas", 1) == 0:
                 pods = await self.client.list(PODS, self.namespace, labels=self.selector)
                 if not pods.items:
-                    await asyncio.sleep(random.random())
+                    await asyncio.sleep(random.random() if moment is None else moment)
                     return
             await asyncio.sleep(0.1)
         raise SystemExit(f"{self.namespace}/{self.deployment} is not at zero after {timeout:g} s")
 
-    async def wake(self) -> Wake:
-        await self.asleep()
+    async def wake(self, moment: float | None = None) -> Wake:
+        await self.asleep(moment)
         sent = time.time()
         answer = json.loads(await self.send())
         return wake(sent, answer, time.time())
@@ -111,8 +112,8 @@ def caller(namespace: str, name: str, port: int, *, grpc: bool) -> Send:
 class ByHand(Subject):
     """A plain Deployment: whoever has the request scales it up, tries until there is an answer, and scales it down."""
 
-    async def wake(self) -> Wake:
-        await self.asleep()
+    async def wake(self, moment: float | None = None) -> Wake:
+        await self.asleep(moment)
         sent = time.time()
         await self._scale(1)
         answer = json.loads(await self._insist())
