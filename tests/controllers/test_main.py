@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import os
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
+from types import CoroutineType
 from typing import Any
 
 import orjson
@@ -49,14 +50,20 @@ def test_an_operator_that_has_lost_its_lease_begins_anew_in_its_own_process(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It must not wait in the kubelet's back-off, as a process that ends would."""
-    begun: list[tuple[str, list[str]]] = []
+    begun: list[Any] = []
+    identities: list[str] = []
 
-    def lose(run: Coroutine[Any, Any, None]) -> None:
+    def lose(run: CoroutineType[Any, Any, None]) -> None:
+        identities.append(inspect.getcoroutinelocals(run)["identity"])
         run.close()
         raise LeaseLost("lease fairlead-operator could not be renewed for 10 s")
 
     monkeypatch.setattr(asyncio, "run", lose)
-    monkeypatch.setattr(os, "execv", lambda program, words: begun.append((program, words)))
+    monkeypatch.setattr(os, "execve", lambda *given: begun.append(given))
     main([])
-    assert begun == [(sys.executable, sys.orig_argv)]
+    ((program, words, environment),) = begun
+    assert (program, words) == (sys.executable, sys.orig_argv)
+    monkeypatch.setattr(os, "environ", environment)
+    main([])
+    assert identities[0] == identities[1], "its Lease is its own still"
     assert "could not be renewed for 10 s: starting anew" in caplog.text

@@ -24,7 +24,7 @@ from fairlead.controllers.wiring import inference_service_controller
 from fairlead.kube.client import Client
 from fairlead.kube.errors import KubeError
 from fairlead.kube.events import Events
-from fairlead.kube.lease import Lease, LeaseLost
+from fairlead.kube.lease import Lease, LeaseLost, new_identity
 from fairlead.kube.manager import Manager
 from fairlead.kube.metrics import REGISTRY
 
@@ -34,23 +34,28 @@ IMAGE_VOLUMES_SINCE = 35
 """Kubernetes 1.35 has the feature gate ImageVolume on by default; 1.31 to 1.34 have it off."""
 
 
+_IDENTITY = "FAIRLEAD_LEASE_IDENTITY"
+"""Set only when the process starts itself anew."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
+    identity = os.environ.get(_IDENTITY) or new_identity()
     _log_to_stderr(as_json=options.log_json, level=options.log_level)
     try:
-        asyncio.run(_run(options))
+        asyncio.run(_run(options, identity))
     except LeaseLost as error:
         # Nothing of what it knew may be used again. A process that ended for it would wait for minutes in the kubelet's back-off on a busy node, and so
-        # would the other operator: nobody would wake models meanwhile.
+        # would the other operator: nobody would wake models meanwhile. For the same reason it does not wait for its own Lease to run out.
         log.error("%s: starting anew", error)
-        os.execv(sys.executable, sys.orig_argv)  # noqa: S606
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, _IDENTITY: identity})  # noqa: S606
     except (KubeError, OSError) as error:
         log.error("%s", error)
         return 1
     return 0
 
 
-async def _run(options: argparse.Namespace) -> None:
+async def _run(options: argparse.Namespace, identity: str) -> None:
     async with await Client.connect(options.kubeconfig) as client:
         if options.apply_crds == "only":
             events = Events(client, names.OPERATOR)
@@ -59,7 +64,8 @@ async def _run(options: argparse.Namespace) -> None:
             finally:
                 await events.close()
             return
-        lease = Lease(names.OPERATOR, options.lease_namespace or client.namespace) if options.leader_election else None
+        namespace = options.lease_namespace or client.namespace
+        lease = Lease(names.OPERATOR, namespace, identity) if options.leader_election else None
         manager = Manager(client, lease=lease, address=options.listen)
         gateways = HttpGateways(options.gateway_agents)
         events = Events(client, names.OPERATOR)

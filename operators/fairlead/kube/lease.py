@@ -39,7 +39,7 @@ class LeaseLost(KubeError):
     """Somebody else leads, or may soon: this process must stop acting at once, and end."""
 
 
-def _identity() -> str:
+def new_identity() -> str:
     return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4()}"
 
 
@@ -47,8 +47,9 @@ def _identity() -> str:
 class Lease:
     name: str
     namespace: str
-    identity: str = field(default_factory=_identity)
-    """Unique for each process, not for each pod: a restarted container must not take its predecessor's Lease for its own."""
+    identity: str = field(default_factory=new_identity)
+    """Unique for each process, not for each pod: a restarted container must not take its predecessor's Lease for its own. (One that execs itself may give
+    its own on: there is nobody left who could still act by it.)"""
     duration: float = 15.0
     renew_deadline: float = 10.0
     retry_period: float = 2.0
