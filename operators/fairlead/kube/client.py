@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import orjson
 
-from fairlead.kube import config, watch
+from fairlead.kube import config, requests, watch
 from fairlead.kube.errors import Gone, Unavailable
 from fairlead.kube.objects import Object
 from fairlead.kube.resources import PODS, Resource
@@ -76,12 +76,12 @@ class Client:
     async def get(
         self, resource: Resource, name: str, namespace: str | None = None, *, subresource: str | None = None
     ) -> Object:
-        path = _object_path(resource, namespace, name, subresource)
-        return await self._call("GET", path, _where("get", resource, namespace, name, subresource))
+        path = requests.object_path(resource, namespace, name, subresource)
+        return await self._call("GET", path, requests.where("get", resource, namespace, name, subresource))
 
     async def metadata(self, resource: Resource, name: str, namespace: str | None = None) -> Object:
         """Only the object's metadata: the rest never leaves the server."""
-        path, where = _object_path(resource, namespace, name), _where("get", resource, namespace, name)
+        path, where = requests.object_path(resource, namespace, name), requests.where("get", resource, namespace, name)
         return _decoded(await self._transport.request("GET", path, where=where, accept=METADATA_ONLY), where)
 
     async def list(
@@ -89,10 +89,10 @@ class Client:
     ) -> ObjectList:
         """All of them, as of one moment, in pages. Without a namespace: of all namespaces."""
         try:
-            return await self._list(resource, namespace, _selection(labels, fields), PAGE)
+            return await self._list(resource, namespace, requests.selection(labels, fields), PAGE)
         except Gone:
             # The snapshot that the pages came from was compacted meanwhile: take the whole in one answer.
-            return await self._list(resource, namespace, _selection(labels, fields), None)
+            return await self._list(resource, namespace, requests.selection(labels, fields), None)
 
     async def raw(self, path: str) -> Object:
         """GET any path: `/version`, `/apis`, `/openapi/v2`."""
@@ -112,8 +112,8 @@ class Client:
         from the last version seen. Raises Gone when that is no longer kept, WatchStalled after `silence` seconds without a byte.
         Close it (contextlib.aclosing) to give its connection back.
         """
-        query = {**_selection(labels, fields), **watch.query(resource_version)}
-        where = _where("watch", resource, namespace)
+        query = {**requests.selection(labels, fields), **watch.query(resource_version)}
+        where = requests.where("watch", resource, namespace)
         return watch.events(self._transport, resource.path(namespace), query, where=where, silence=silence)
 
     async def logs(
@@ -126,8 +126,8 @@ class Client:
         previous: bool = False,
     ) -> str:
         """What the container has printed so far."""
-        query = _log_query(container, tail, previous, follow=False)
-        where = _where("read the log of", PODS, namespace, name)
+        query = requests.log_query(container, tail, previous, follow=False)
+        where = requests.where("read the log of", PODS, namespace, name)
         body = await self._transport.request("GET", PODS.path(namespace, name, "log"), where=where, query=query)
         return body.decode(errors="replace")
 
@@ -135,8 +135,8 @@ class Client:
         self, name: str, namespace: str, *, container: str | None = None, tail: int | None = None
     ) -> AsyncGenerator[str, None]:
         """The container's lines, without their ends, as they are printed; ends with the container."""
-        query = _log_query(container, tail, False, follow=True)
-        where = _where("follow the log of", PODS, namespace, name)
+        query = requests.log_query(container, tail, False, follow=True)
+        where = requests.where("follow the log of", PODS, namespace, name)
         path = PODS.path(namespace, name, "log")
         async with (
             self._transport.stream(path, where=where, query=query, silence=None) as body,
@@ -148,15 +148,17 @@ class Client:
     # --- Writing --------------------------------------------------------------------------------------------
 
     async def create(self, resource: Resource, obj: Mapping[str, Any]) -> Object:
-        namespace, name = _place(resource, obj)
+        namespace, name = requests.place(resource, obj)
         path = resource.path(namespace)
-        return await self._call("POST", path, _where("create", resource, namespace, name), body=obj)
+        return await self._call("POST", path, requests.where("create", resource, namespace, name), body=obj)
 
     async def replace(self, resource: Resource, obj: Mapping[str, Any], *, subresource: str | None = None) -> Object:
         """Raises Conflict if `obj` has a resourceVersion and the object has changed since."""
-        namespace, name = _place(resource, obj)
-        path = _object_path(resource, namespace, name, subresource)
-        return await self._call("PUT", path, _where("replace", resource, namespace, name, subresource), body=obj)
+        namespace, name = requests.place(resource, obj)
+        path = requests.object_path(resource, namespace, name, subresource)
+        return await self._call(
+            "PUT", path, requests.where("replace", resource, namespace, name, subresource), body=obj
+        )
 
     async def apply(
         self,
@@ -173,12 +175,12 @@ class Client:
 
         `strict` refuses fields that the kind does not have, as kubectl does, instead of dropping them.
         """
-        namespace, name = _place(resource, obj)
+        namespace, name = requests.place(resource, obj)
         body = {"apiVersion": resource.api_version, "kind": resource.kind, **obj}
         return await self._call(
             "PATCH",
-            _object_path(resource, namespace, name, subresource),
-            _where("apply", resource, namespace, name, subresource),
+            requests.object_path(resource, namespace, name, subresource),
+            requests.where("apply", resource, namespace, name, subresource),
             query={
                 "fieldManager": field_manager,
                 "force": "true" if force else "false",
@@ -199,8 +201,8 @@ class Client:
         kind: Literal["merge", "json", "strategic"] = "merge",
         subresource: str | None = None,
     ) -> Object:
-        path = _object_path(resource, namespace, name, subresource)
-        where = _where("patch", resource, namespace, name, subresource)
+        path = requests.object_path(resource, namespace, name, subresource)
+        where = requests.where("patch", resource, namespace, name, subresource)
         return await self._call("PATCH", path, where, body=patch, content_type=PATCH_TYPES[kind])
 
     async def delete(
@@ -225,8 +227,8 @@ class Client:
             body["preconditions"] = preconditions
         if grace_seconds is not None:
             body["gracePeriodSeconds"] = grace_seconds
-        path = _object_path(resource, namespace, name)
-        await self._call("DELETE", path, _where("delete", resource, namespace, name), body=body)
+        path = requests.object_path(resource, namespace, name)
+        await self._call("DELETE", path, requests.where("delete", resource, namespace, name), body=body)
 
     # --- Helpers --------------------------------------------------------------------------------------------
 
@@ -250,7 +252,7 @@ class Client:
     ) -> ObjectList:
         items: list[Object] = []
         query = dict(selection) if page is None else {**selection, "limit": str(page)}
-        path, where = resource.path(namespace), _where("list", resource, namespace)
+        path, where = resource.path(namespace), requests.where("list", resource, namespace)
         while True:
             body = await self._transport.request("GET", path, where=where, query=query, timeout=LIST_TIMEOUT)
             answer = _decoded(body, where)
@@ -271,40 +273,3 @@ def _decoded(body: bytes, where: str) -> Object:
     except ValueError:
         # A login page, or a proxy's: no API server.
         raise Unavailable(0, "NotKubernetes", f"the answer is not JSON: {body[:200]!r}", where=where) from None
-
-
-def _selection(labels: str | None, fields: str | None) -> dict[str, str]:
-    given = {"labelSelector": labels, "fieldSelector": fields}
-    return {key: value for key, value in given.items() if value}
-
-
-def _log_query(container: str | None, tail: int | None, previous: bool, *, follow: bool) -> dict[str, str]:
-    query = {"container": container, "tailLines": None if tail is None else str(tail)}
-    flags = {"previous": previous, "follow": follow}
-    return {key: value for key, value in query.items() if value} | {key: "true" for key, on in flags.items() if on}
-
-
-def _place(resource: Resource, obj: Mapping[str, Any]) -> tuple[str | None, str]:
-    metadata = obj.get("metadata") or {}
-    namespace, name = metadata.get("namespace"), metadata.get("name") or metadata.get("generateName")
-    if not name or (resource.namespaced and not namespace):
-        missing = "name" if not name else "namespace"
-        raise ValueError(f"this {resource.kind} ({name or 'no name'}) has no metadata.{missing}")
-    return namespace if resource.namespaced else None, name
-
-
-def _object_path(resource: Resource, namespace: str | None, name: str, subresource: str | None = None) -> str:
-    if resource.namespaced and not namespace:
-        raise ValueError(f"{resource} {name}: a namespaced kind needs a namespace")
-    return resource.path(namespace, name, subresource)
-
-
-def _where(verb: str, resource: Resource, namespace: str | None, name: str = "", subresource: str | None = None) -> str:
-    """`patch deployments.apps/scale team-a/iris`, `list pods in all namespaces`."""
-    what = f"{resource}/{subresource}" if subresource else str(resource)
-    scope = namespace if resource.namespaced else None
-    if name:
-        return f"{verb} {what} {scope}/{name}" if scope else f"{verb} {what} {name}"
-    if not resource.namespaced:
-        return f"{verb} {what}"
-    return f"{verb} {what} in {scope}" if scope else f"{verb} {what} in all namespaces"
