@@ -29,6 +29,12 @@ demo: install    ## handwritten digits: served, rolled out as a canary, promoted
 e2e: install images  ## the same scenarios on kind (needs docker, kind, kubectl, helm)
 	$(BIN)/pytest e2e --cluster=kind
 
+PYTHON_KSERVE = $(BIN)/python
+
+e2e-kserve: install images  ## KServe's own end-to-end tests on kind: KSERVE=checkout/test/e2e PYTHON_KSERVE=python-with-kserve[test] TESTS="predictor/test_sklearn.py -k v2"
+	@test -n "$(KSERVE)" || { echo "KSERVE=path/to/kserve/test/e2e says where the tests are"; exit 1; }
+	$(BIN)/python -m e2e.kserve_suite $(KSERVE) --python $(PYTHON_KSERVE) $(TESTS)
+
 IMAGES = operator haproxy runtime-core runtime-ray
 SIZES  = $(PYTHON) tools/image_sizes.py $(patsubst %,fairlead/%:$(VERSION),$(1))
 
