@@ -28,7 +28,7 @@ from fairlead.runtime.operations.access_log import AccessLog
 from fairlead.runtime.operations.startup import STARTUP
 from fairlead.runtime.operations.tracing import Tracer
 from fairlead.runtime.repository import Repository
-from fairlead.runtime.settings import LEAVE_SECONDS, NOTICED_SECONDS, Settings
+from fairlead.runtime.settings import LATE_SECONDS, LEAVE_SECONDS, NOTICED_SECONDS, Settings
 
 if TYPE_CHECKING:
     from fairlead.runtime.operations.payload_log import PayloadLog
@@ -219,7 +219,7 @@ class ModelServer:
         self.repository.leaving = True
         if self.grpc is not None:
             await self.grpc.serving(False)
-        await quiet(lambda: self.repository.answered)
+        await quiet(lambda: self.repository.answered, NOTICED_SECONDS, LEAVE_SECONDS)
 
     async def _drain(self) -> None:
         """Answer what still comes, and tell clients to reconnect elsewhere; then finish what is in flight."""
@@ -229,7 +229,7 @@ class ModelServer:
         self.http.draining = True
         if self.grpc is not None:
             await self.grpc.serving(False)
-        await asyncio.sleep(self._drain_seconds)
+        await quiet(lambda: self.repository.answered, self._drain_seconds, self._drain_seconds + LATE_SECONDS)
         deadline = time.monotonic() + self._settings.grace_seconds
         self._uvicorn.should_exit = True
         if self.grpc is not None:
@@ -247,13 +247,22 @@ def _payload_log(settings: Settings, repository: Repository) -> PayloadLog | Non
     return PayloadLog(settings.payload_log, repository.metrics, source=source)
 
 
-async def quiet(answered: Callable[[], float], sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-    """Returns when NOTICED_SECONDS have passed, and a second in which nothing was answered; after LEAVE_SECONDS at the latest."""
-    await sleep(NOTICED_SECONDS)
-    for _ in range(int(LEAVE_SECONDS - NOTICED_SECONDS)):
+async def quiet(
+    answered: Callable[[], float],
+    at_least: float,
+    at_most: float,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> None:
+    """Returns after `at_least` seconds, when in the last of them (in all, if it is less than one) nothing was answered; at once if it is 0.
+
+    After `at_most` seconds it returns whatever comes. `answered` counts what was answered until now.
+    """
+    waited, step = 0.0, min(1.0, at_least)
+    while step and waited < at_most:
         before = answered()
-        await sleep(1.0)
-        if answered() == before:
+        await sleep(step)
+        waited += step
+        if waited >= at_least and answered() == before:
             return
 
 

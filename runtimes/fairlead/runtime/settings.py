@@ -26,6 +26,8 @@ NOTICED_SECONDS = 6.0
 """What it takes until a server that says it is not ready is asked no more: some of the kubelet's probes (two, one every two seconds, for the runtimes of the chart), and the EndpointSlice."""
 LEAVE_SECONDS = 30.0
 """At most, where probes are rarer."""
+LATE_SECONDS = 5.0
+"""A drain goes on for so much longer while requests still come: a busy node tells proxies late that a pod leaves."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Settings:
     max_queue: int = DEFAULT_MAX_QUEUE
     max_body: int = DEFAULT_MAX_BODY
     drain_seconds: float = 1.0
-    """After SIGTERM, the time in which new requests are still answered: until every proxy knows that the pod leaves."""
+    """After SIGTERM, the time in which new requests are still answered: until every proxy knows that the pod leaves. LATE_SECONDS more if they go on."""
     grace_seconds: float = 25.0
     """After that, the time for requests in flight."""
     access_log: bool = False
