@@ -28,15 +28,12 @@ from fairlead.runtime.operations.access_log import AccessLog
 from fairlead.runtime.operations.startup import STARTUP
 from fairlead.runtime.operations.tracing import Tracer
 from fairlead.runtime.repository import Repository
-from fairlead.runtime.settings import LATE_SECONDS, LEAVE_SECONDS, NOTICED_SECONDS, Settings
+from fairlead.runtime.settings import FLUSH_SECONDS, LATE_SECONDS, LEAVE_SECONDS, NOTICED_SECONDS, Settings
 
 if TYPE_CHECKING:
     from fairlead.runtime.operations.payload_log import PayloadLog
 
 log = logging.getLogger(__name__)
-
-FLUSH_SECONDS = 5.0
-"""At the end, for payloads that have not been logged yet."""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ NOTICED_SECONDS = 6.0
 """What it takes until a server that says it is not ready is asked no more: some of the kubelet's probes (two, one every two seconds, for the runtimes of the chart), and the EndpointSlice."""
 LEAVE_SECONDS = 30.0
 """At most, where probes are rarer."""
+FLUSH_SECONDS = 5.0
+"""At the end, for payloads that are still to be logged."""
 LATE_SECONDS = 5.0
 """A drain goes on for so much longer while requests still come: a busy node tells proxies late that a pod leaves."""
 
@@ -106,6 +108,12 @@ class Settings:
     predictor_timeout: float = 600.0
     ignored: tuple[str, ...] = field(default=(), compare=False)
     """Arguments that were given and mean nothing here."""
+
+    @property
+    def seconds_to_end(self) -> float:
+        """The longest that an end by SIGTERM takes."""
+        late = LATE_SECONDS if self.drain_seconds else 0.0
+        return self.drain_seconds + late + self.grace_seconds + FLUSH_SECONDS
 
 
 def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:

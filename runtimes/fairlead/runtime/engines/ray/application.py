@@ -29,7 +29,7 @@ def application(settings: Settings, ports: list[ReplicaPorts], *, pods: int = 1)
         "health_check_period_s": 1,
         "logging_config": {"enable_access_log": False},
         "graceful_shutdown_wait_loop_s": 0.1,
-        "graceful_shutdown_timeout_s": settings.grace_seconds + settings.drain_seconds + 5,
+        "graceful_shutdown_timeout_s": settings.seconds_to_end + 5,
     }
     steps = [
         deployment(StepReplica, name=name, num_replicas=1, **options).bind(settings, index)

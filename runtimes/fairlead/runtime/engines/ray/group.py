@@ -142,7 +142,7 @@ def is_ready(address: str, port: int) -> bool:
 def finish_requests(settings: Settings, how: bytes = END) -> None:
     """Have this pod's replica drain as any server does that is told to end (END) or whose pod stays (LEAVE), and wait for it."""
     with socket.socket(socket.AF_UNIX) as leaving, contextlib.suppress(OSError):
-        leaving.settimeout(LEAVE_SECONDS + settings.drain_seconds + settings.grace_seconds + 5)
+        leaving.settimeout(LEAVE_SECONDS + settings.seconds_to_end + 5)
         leaving.connect(str(drain_socket(settings.host, settings.http_port)))
         leaving.sendall(how)
         leaving.recv(1)  # the end of the connection is the end of the drain
