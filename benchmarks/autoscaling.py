@@ -93,6 +93,11 @@ def main() -> None:
     parser.add_argument(
         "--limit", type=float, default=240, metavar="SECONDS", help="for each part on kind but the trace"
     )
+    parser.add_argument(
+        "--token",
+        action="store_true",
+        help="of the part `bursts`: pods with the API server's token, as custom containers have it unless they say no",
+    )
     parser.add_argument("--minutes", type=float, default=60, help="of the trace")
     parser.add_argument("--seed", default="spikes", help="of the trace")
     parser.add_argument(
