@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from fairlead.api import names
+from fairlead.api.addresses import is_http
 from fairlead.api.base import ApiType, Count, Open, OpenList, Percent, Rule
 from fairlead.api.pod import Container, PodFields
 from fairlead.api.quantity import parse_quantity
@@ -52,7 +53,7 @@ class Logger(ApiType):
 
     def reachable(self) -> bool:
         """Whether `url` is one that events can be sent to."""
-        return (self.url or "").startswith(("http://", "https://"))
+        return is_http(self.url or "")
 
 
 class Batcher(ApiType):

@@ -55,7 +55,7 @@ FIELDS = (
     ),
     Entry(
         "component.logger",
-        "has no effect without a url that begins with http:// or https://: there is no default one",
+        "has no effect without a url, an http:// or https:// address: there is no default one",
         lambda value, *_: not Logger.model_validate(value).reachable(),
     ),
     *(

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlsplit
 
+from fairlead.api.addresses import is_http
 from fairlead.api.names import GRPC_PORT, HTTP_PORT, LOGGER_ENV, MAX_BATCH_SIZE_ENV, MODEL_DIR, STORAGE_URI_ENV
 from fairlead.runtime.runner import DEFAULT_MAX_BATCH_SIZE, DEFAULT_MAX_QUEUE
 
@@ -50,8 +50,7 @@ class PayloadLogging:
     def parse(cls, text: str) -> Self:
         """From the JSON in FAIRLEAD_LOGGER (`names.LOGGER_ENV`). Raises ValueError."""
         given: dict[str, Any] = json.loads(text)
-        address = urlsplit(given["url"])
-        if address.scheme not in ("http", "https") or not address.hostname or not given["url"].isascii():
+        if not is_http(given["url"]):
             raise ValueError(f"{given['url']!r} is no http:// or https:// address")
         mode = given.get("mode", "all")
         return cls(
