@@ -193,9 +193,9 @@ class Repository:
         return bool(self.entries) and all([await self.ready(name) for name in self.entries])
 
     @property
-    def answered(self) -> float:
-        """Predictions answered until now, with whatever code."""
-        return sum(self.metrics.requests.values.values())
+    def received(self) -> float:
+        """Predictions asked for until now: those that have been answered, with whatever code, and those that are being answered."""
+        return sum(self.metrics.requests.values.values()) + self.in_flight
 
     @property
     def in_flight(self) -> int:

@@ -216,7 +216,7 @@ class ModelServer:
         self.repository.leaving = True
         if self.grpc is not None:
             await self.grpc.serving(False)
-        await quiet(lambda: self.repository.answered, NOTICED_SECONDS, LEAVE_SECONDS)
+        await quiet(lambda: self.repository.received, NOTICED_SECONDS, LEAVE_SECONDS)
 
     async def _drain(self) -> None:
         """Answer what still comes, and tell clients to reconnect elsewhere; then finish what is in flight."""
@@ -226,7 +226,7 @@ class ModelServer:
         self.http.draining = True
         if self.grpc is not None:
             await self.grpc.serving(False)
-        await quiet(lambda: self.repository.answered, self._drain_seconds, self._drain_seconds + LATE_SECONDS)
+        await quiet(lambda: self.repository.received, self._drain_seconds, self._drain_seconds + LATE_SECONDS)
         deadline = time.monotonic() + self._settings.grace_seconds
         self._uvicorn.should_exit = True
         if self.grpc is not None:
@@ -245,21 +245,21 @@ def _payload_log(settings: Settings, repository: Repository) -> PayloadLog | Non
 
 
 async def quiet(
-    answered: Callable[[], float],
+    received: Callable[[], float],
     at_least: float,
     at_most: float,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
-    """Returns after `at_least` seconds, when in the last of them (in all, if it is less than one) nothing was answered; at once if it is 0.
+    """Returns after `at_least` seconds, when in the last of them (in all, if it is less than one) no request came; at once if it is 0.
 
-    After `at_most` seconds it returns whatever comes. `answered` counts what was answered until now.
+    After `at_most` seconds it returns whatever comes. `received` counts what has come until now.
     """
     waited, step = 0.0, min(1.0, at_least)
     while step and waited < at_most:
-        before = answered()
+        before = received()
         await sleep(step)
         waited += step
-        if waited >= at_least and answered() == before:
+        if waited >= at_least and received() == before:
             return
 
 
