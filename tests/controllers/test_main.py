@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
+import argparse
 import logging
 import os
 import sys
 from pathlib import Path
-from types import CoroutineType
 from typing import Any
 
 import orjson
@@ -53,12 +51,11 @@ def test_an_operator_that_has_lost_its_lease_begins_anew_in_its_own_process(
     begun: list[Any] = []
     identities: list[str] = []
 
-    def lose(run: CoroutineType[Any, Any, None]) -> None:
-        identities.append(inspect.getcoroutinelocals(run)["identity"])
-        run.close()
+    async def lose(options: argparse.Namespace, identity: str) -> None:
+        identities.append(identity)
         raise LeaseLost("lease fairlead-operator could not be renewed for 10 s")
 
-    monkeypatch.setattr(asyncio, "run", lose)
+    monkeypatch.setattr("fairlead.controllers.__main__._run", lose)
     monkeypatch.setattr(os, "execve", lambda *given: begun.append(given))
     main([])
     ((program, words, environment),) = begun

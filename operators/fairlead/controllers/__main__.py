@@ -32,8 +32,6 @@ log = logging.getLogger("fairlead.controllers")
 
 IMAGE_VOLUMES_SINCE = 35
 """Kubernetes 1.35 has the feature gate ImageVolume on by default; 1.31 to 1.34 have it off."""
-
-
 _IDENTITY = "FAIRLEAD_LEASE_IDENTITY"
 """Set only when the process starts itself anew."""
 
@@ -58,11 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 async def _run(options: argparse.Namespace, identity: str) -> None:
     async with await Client.connect(options.kubeconfig) as client:
         if options.apply_crds == "only":
-            events = Events(client, names.OPERATOR)
-            try:
-                await crds.bring_up(client, events)
-            finally:
-                await events.close()
+            await _apply_crds(client)
             return
         namespace = options.lease_namespace or client.namespace
         lease = Lease(names.OPERATOR, namespace, identity) if options.leader_election else None
@@ -102,6 +96,14 @@ async def _run(options: argparse.Namespace, identity: str) -> None:
             await gateways.close()
             await agents.close()
             await fetch.close()
+
+
+async def _apply_crds(client: Client) -> None:
+    events = Events(client, names.OPERATOR)
+    try:
+        await crds.bring_up(client, events)
+    finally:
+        await events.close()
 
 
 async def _image_volumes(client: Client, told: str) -> bool:
