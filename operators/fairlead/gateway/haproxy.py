@@ -106,37 +106,37 @@ class Haproxy:
     async def send(self, commands: Sequence[Command]) -> None:
         """In order, many to a line. Raises CommandRefused with the first complaint; those before and after it may have worked."""
         for line in _lines(commands):
-            answer = await self._ask_it(line)
+            answer = await self._ask_worker(line)
             for text in answer.splitlines():
                 if not _BENIGN.fullmatch(text):
                     raise CommandRefused(f"HAProxy says {text!r} to one of: {line[:500]}")
 
     async def state(self) -> State:
         """What HAProxy knows now."""
-        maps = {name: answers.entries(await self._ask_it(f"show map {map_file(name)}")) for name in MAPS}
-        load = answers.loads(await self._ask_it("show stat -1 4 -1"))
-        backends, returning = answers.servers(await self._ask_it("show servers state"), load)
+        maps = {name: answers.entries(await self._ask_worker(f"show map {map_file(name)}")) for name in MAPS}
+        load = answers.loads(await self._ask_worker("show stat -1 4 -1"))
+        backends, returning = answers.servers(await self._ask_worker("show servers state"), load)
         return State(maps, backends, returning)
 
     async def refresh_busy(self, state: State) -> None:
         """Read again how many requests each server has that is leaving."""
         for backend, slots in state.backends.items():
             if any(slot.busy for slot in slots):
-                load = answers.loads(await self._ask_it(f"show stat {backend} 4 -1"))
+                load = answers.loads(await self._ask_worker(f"show stat {backend} 4 -1"))
                 for number, slot in enumerate(slots):
                     if (read := load.get((backend, f"s{number + 1}"))) is not None:
                         slots[number] = replace(slot, busy=read.busy)
 
     async def stats(self) -> dict[str, BackendStats]:
         """Asked every second, with two lines for each workload."""
-        found = answers.backend_stats(await self._ask_it("show stat -1 2 -1"))
+        found = answers.backend_stats(await self._ask_worker("show stat -1 2 -1"))
         if not found:  # it has always some
             raise HaproxyGone("HAProxy ended instead of telling what it has counted")
         return found
 
     async def held(self) -> dict[str, int]:
         """Requests that wait for a first pod, by backend."""
-        return answers.held(await self._ask_it("show held"))
+        return answers.held(await self._ask_worker("show held"))
 
     @asynccontextmanager
     async def notices(self) -> AsyncIterator[asyncio.Event]:
@@ -161,7 +161,7 @@ class Haproxy:
     async def reload(self) -> None:
         """Replace the worker by one with the files' configuration, to which waiting requests go; returns when the new one serves."""
         before = await self.process_id()
-        await self._ask_it("hand over")
+        await self._ask_worker("hand over")
         try:
             async with asyncio.timeout(_RELOAD_TIMEOUT):
                 await self._tell_master_to_reload()
@@ -212,9 +212,9 @@ class Haproxy:
             return False
 
     async def _info(self) -> dict[str, str]:
-        return answers.info(await self._ask_it("show info"))
+        return answers.info(await self._ask_worker("show info"))
 
-    async def _ask_it(self, line: str) -> str:
+    async def _ask_worker(self, line: str) -> str:
         """Of the worker that serves now."""
         return await self._ask(self.settings.admin_socket, line)
 
