@@ -49,7 +49,7 @@ def at_once(port: int, path: str, body: bytes, count: int, *, timeout: float) ->
 def _read(key: selectors.SelectorKey) -> bytes | str | None:
     """The whole answer, a reason why there is none, or None until it has ended."""
     try:
-        chunk = key.fileobj.recv(1 << 16)  # type: ignore[union-attr]
+        chunk = _connection(key).recv(1 << 16)
     except OSError as error:
         return f"{type(error).__name__}: {error}"
     key.data.extend(chunk)
@@ -68,4 +68,9 @@ def _judged(seconds: float, answer: bytes | str) -> Ended:
 
 def _close(selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
     selector.unregister(key.fileobj)
-    key.fileobj.close()  # type: ignore[union-attr]
+    _connection(key).close()
+
+
+def _connection(key: selectors.SelectorKey) -> socket.socket:
+    assert isinstance(key.fileobj, socket.socket)
+    return key.fileobj
