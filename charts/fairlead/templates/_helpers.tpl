@@ -31,6 +31,15 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
+{{/* On which nodes a part's pods may be; pass its values. */}}
+{{- define "fairlead.placement" -}}
+{{- range $field := list "nodeSelector" "affinity" "tolerations" }}
+{{- with get $ $field }}
+{{ $field }}: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "fairlead.pullSecrets" -}}
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:
