@@ -76,12 +76,12 @@ def test_a_model_over_two_pods_outlives_each_of_them_without_a_failed_request(cl
             time.sleep(1)
             before = serving(cluster, namespace)
             labels = f"fairlead.dev/role={role},serving.kserve.io/inferenceservice=rule"
-            cluster.kubectl("delete", "pod", "-n", namespace, "-l", labels, "--wait=false")
-            until(
-                f"a new {role}",
-                lambda before=before: len(now := serving(cluster, namespace)) == 2 and now != before,  # type: ignore[misc]
-            )
-            time.sleep(12)  # after a new head, the worker leaves its old one
+            deleted = cluster.kubectl("get", "pods", "-n", namespace, "-l", labels, "-o", "name").strip()
+            cluster.kubectl("delete", "-n", namespace, deleted, "--wait=false")
+            # The worker that is left leaves its head for the new one, too.
+            leave = before if role == "head" else {deleted.removeprefix("pod/")}
+            until(f"two again after the {role}", two_again(cluster, namespace, before, leave))
+            time.sleep(2)
             assert load.answers.failures == [], f"the {role} was deleted"
     assert sum(load.answers.values.values()) > 200
     cluster.wait_ready(namespace, "rule", START_SECONDS)
@@ -92,6 +92,18 @@ def until(what: str, holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < deadline, f"not {what}"
         time.sleep(0.5)
+
+
+def two_again(cluster: Cluster, namespace: str, before: set[str], leave: set[str]) -> Callable[[], bool]:
+    """Whether all of `leave` have been seen to take no requests, and two pods do now."""
+    left: set[str] = set()
+
+    def holds() -> bool:
+        now = serving(cluster, namespace)
+        left.update(before - now)
+        return left >= leave and len(now) == 2
+
+    return holds
 
 
 def serving(cluster: Cluster, namespace: str) -> set[str]:
