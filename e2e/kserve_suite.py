@@ -79,14 +79,14 @@ FILES = (
 """What is run if nothing is named: the files of which docs/migrating-from-kserve.md says which tests pass."""
 EVENT_DISPLAY = "gcr.io/knative-releases/knative.dev/eventing-contrib/cmd/event_display"
 PRINTER = """
-import http.server
+import http.server, os
 
 class Printer(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
         self.send_response(200)
         self.end_headers()
-        print(self.headers, body.decode(errors="replace"), sep="", flush=True)
+        os.write(1, b"%s%s\\n" % (bytes(self.headers), body))
 
 http.server.ThreadingHTTPServer(("", 8080), Printer).serve_forever()
 """

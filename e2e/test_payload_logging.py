@@ -21,7 +21,8 @@ class Dumper(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
-        print(json.dumps({"headers": {k.lower(): v for k, v in self.headers.items()}, "body": body.decode()}), flush=True)
+        event = {"headers": {k.lower(): v for k, v in self.headers.items()}, "body": body.decode()}
+        os.write(1, (json.dumps(event) + "\\n").encode())
         self.send_response(202)
         self.send_header("content-length", "0")
         self.end_headers()
@@ -31,7 +32,7 @@ class Dumper(http.server.BaseHTTPRequestHandler):
 
 http.server.ThreadingHTTPServer((os.environ.get("HOST", "0.0.0.0"), 8080), Dumper).serve_forever()
 """
-"""Prints each event as a line."""
+"""Prints each event as a line. In one write: events come on several threads, and print() writes a line's end by itself."""
 
 
 def test_what_a_model_is_asked_and_answers_is_sent_to_the_loggers_address(
@@ -86,8 +87,9 @@ def events(cluster: Cluster, namespace: str, types: set[str], timeout: float = 6
     deadline = time.monotonic() + timeout
     selector = "serving.kserve.io/inferenceservice=dumper"
     while True:
-        lines = cluster.kubectl("logs", "--namespace", namespace, "--selector", selector, "--tail=-1").splitlines()
-        printed = [json.loads(line) for line in lines if line.startswith("{")]
+        log = cluster.kubectl("logs", "--namespace", namespace, "--selector", selector, "--tail=-1")
+        lines = log.splitlines(keepends=True)
+        printed = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("\n")]
         found = {event["headers"]["ce-type"]: event for event in printed}
         if found.keys() >= types:
             return found
