@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Any, Self
 import psutil
 
 from fairlead.api import names
+from fairlead.local.supervisor.home import free_port
 
 ARTIFACTS = Path(__file__).parent / "artifacts"
 SAMPLES = Path(__file__).parent.parent / "manifests" / "samples"
@@ -217,10 +217,3 @@ def is_ready(service: dict[str, Any]) -> bool:
     if status.get("observedGeneration", 0) < service["metadata"]["generation"]:
         return False
     return any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", []))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

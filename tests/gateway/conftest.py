@@ -7,7 +7,6 @@ import copy
 import json
 import os
 import signal
-import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
@@ -28,12 +27,7 @@ from fairlead.gateway.state import State
 from fairlead.kube.client import ObjectList
 from fairlead.kube.resources import ENDPOINT_SLICES, INFERENCE_SERVICES, SERVICES, Resource
 from fairlead.kube.watch import Event
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+from fairlead.local.supervisor.home import free_port
 
 
 @dataclass

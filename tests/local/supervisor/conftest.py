@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from uuid import uuid4
 import pytest
 
 from fairlead.local.node.process import marked, sweep
+from fairlead.local.supervisor.home import free_port
 
 MANIFEST = """
 apiVersion: serving.kserve.io/v1beta1
@@ -117,12 +117,6 @@ def until(holds: Callable[[], object], what: str, seconds: float = 20) -> None:
     while not holds():
         assert time.monotonic() < deadline, f"no {what} after {seconds} s"
         time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

@@ -78,6 +78,15 @@ def test_a_port_in_use_names_the_process_that_has_it() -> None:
             check_port(taken.getsockname()[1])
 
 
+def test_a_free_port_is_none_that_an_outgoing_connection_may_get_and_is_given_once() -> None:
+    ports = [free_port() for _ in range(500)]
+    assert len(set(ports)) == len(ports)
+    lowest_outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert max(ports) < lowest_outgoing
+    with socket.socket() as first:
+        first.bind(("127.0.0.1", ports[0]))
+
+
 GUARDED = """
 import subprocess, sys, time
 from fairlead.local.supervisor.watchdog import guarded

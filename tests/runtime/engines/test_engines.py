@@ -26,6 +26,8 @@ import tritonclient.http
 from tests.runtime.engines.models import expected
 from tests.runtime.receiver import Receiver
 
+from fairlead.local.supervisor.home import free_port
+
 START_SECONDS = 180
 """Ray on a machine that others use too."""
 PIXELS = np.random.default_rng(1).integers(0, 17, size=(5, 64)).astype(np.float64)
@@ -61,12 +63,6 @@ def call(port: int, method: str, path: str, body: bytes | None = None) -> tuple[
         return response.status, json.loads(response.read())
     finally:
         connection.close()
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 def start(directory: Path, model_class: str, *flags: str, **variables: str) -> Pod:

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from fairlead.local.supervisor.home import free_port
 from fairlead.runtime.storage import FetchOptions, Progress, StorageError, fetch, objects
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -26,13 +27,6 @@ OBJECTS = {"iris/1/model.onnx": CONTENT, "iris/1/sub/labels.txt": b"setosa", "ir
 def files(directory: Path) -> dict[str, bytes]:
     found = (path for path in directory.rglob("*") if path.is_file() and ".fairlead" not in path.parts)
     return {str(path.relative_to(directory)): path.read_bytes() for path in found}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")

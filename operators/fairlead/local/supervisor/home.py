@@ -7,6 +7,7 @@ import errno
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import socket
 from collections.abc import Iterator
@@ -158,10 +159,20 @@ def _remedy(error: OSError) -> str:
     return f"choose another directory with --directory or {HOME_VARIABLE}"
 
 
+PORTS = range(10_000, 32_000)
+"""Below those that the kernel takes for outgoing connections: a part that ends and starts again finds its port free."""
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port on which nobody listens; never the same twice."""
+    while True:
+        port = secrets.choice(PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 def check_port(port: int) -> None:
