@@ -29,7 +29,7 @@ PRELOAD_ENV = "FAIRLEAD_PRELOAD"
 """Modules, separated by commas, to import while the model is fetched: an image for one framework names it."""
 
 _PRELOAD_BY_SUFFIX = {
-    ".skops": ("sklearn", "fairlead.runtime.frameworks.skops"),
+    ".skops": ("fairlead.runtime.frameworks.skops",),
     ".joblib": ("sklearn", "joblib"),
     ".pkl": ("sklearn",),
     ".onnx": ("onnxruntime",),

@@ -312,10 +312,59 @@ def test_whoever_uses_skops_beside_is_trusted_the_same() -> None:
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
-def test_loading_a_skops_file_does_not_import_pytorch(tmp_path: Path) -> None:
+def test_loading_a_skops_file_imports_neither_pytorch_nor_scipys_statistics(tmp_path: Path) -> None:
     skops.io.dump(LogisticRegression(max_iter=1000).fit(X, Y), tmp_path / "model.skops")
     program = (
         "import sys; from pathlib import Path; from fairlead.runtime.frameworks import load;"
-        "load(Path(sys.argv[1]), 'm').load(); assert 'torch' not in sys.modules; import torch"
+        "load(Path(sys.argv[1]), 'm').load(); assert not {'torch', 'scipy.stats'} & sys.modules.keys(); import torch"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", program, str(tmp_path)], check=True, timeout=100)
+
+
+def test_scipys_statistics_are_there_for_whoever_needs_them() -> None:
+    program = """
+import sys
+import fairlead.runtime.frameworks.skops
+import sklearn.metrics
+from sklearn.preprocessing import QuantileTransformer
+assert "scipy.stats" not in sys.modules
+assert sklearn.metrics.roc_auc_score([0, 0, 1], [0.1, 0.4, 0.9]) == 1.0
+few = QuantileTransformer(n_quantiles=3, output_distribution="normal").fit_transform([[1.0], [2.0], [3.0]])
+assert few[1][0] == 0.0
+import sklearn.metrics._ranking
+assert list(sklearn.metrics._ranking.rankdata([3.0, 1.0])) == [2.0, 1.0]
+import scipy.stats.qmc
+import scipy.stats as statistics
+from sklearn.utils.fixes import scipy as theirs
+assert statistics.norm is scipy.stats.norm is theirs.stats.norm is sklearn.preprocessing._data.stats.norm
+assert type(sys.modules["scipy.stats"]).__name__ == "module"
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=60)
+
+
+def test_another_thread_that_imports_scipys_statistics_meanwhile_gets_them() -> None:
+    program = """
+from fairlead.runtime.frameworks.postponed import postponed
+with postponed():
+    import scipy.stats.qmc
+    from scipy.stats import norm, rankdata
+    from scipy.stats.mstats import mquantiles
+assert norm.cdf(0) == 0.5 and list(rankdata([2, 1])) == [2, 1] and len(mquantiles([1.0, 2.0])) == 3
+assert scipy.stats.qmc.Sobol is scipy.stats.qmc.Sobol
+with postponed():
+    import scipy.stats
+    assert scipy.stats.norm is norm
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=60)
+
+
+def test_the_functions_that_skops_trusts_are_those_that_it_would_list_itself() -> None:
+    program = "{}import skops.io._trusted_types as types; print(types.SCIPY_UFUNC_TYPE_NAMES)"
+    printed = [
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", program.format(first)], check=True, timeout=60, capture_output=True
+        ).stdout
+        for first in ("", "import fairlead.runtime.frameworks.skops\n")
+    ]
+    assert printed[0] == printed[1]
+    assert b"scipy.special._special_ufuncs.expit" in printed[0]
