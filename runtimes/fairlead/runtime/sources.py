@@ -113,9 +113,12 @@ def _preload(uri: str, environment: Mapping[str, str]) -> None:
     def load() -> None:
         import importlib
 
+        from fairlead.runtime.frameworks.postponed import postponed
+
         for module in modules:
             try:
-                importlib.import_module(module)
+                with postponed():
+                    importlib.import_module(module)
             except ImportError as error:
                 log.debug("%s is not preloaded: %s", module, error)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import ClassVar
 
 from fairlead.api.names import ALLOW_PICKLE
 from fairlead.runtime.errors import LoadError
+from fairlead.runtime.frameworks.postponed import postponed
 from fairlead.runtime.model import Model
 
 ALLOW_PICKLE_ENV = "FAIRLEAD_ALLOW_PICKLE"
@@ -24,10 +24,6 @@ MODEL_CLASS_ENV = "FAIRLEAD_MODEL_CLASS"
 THREADS_ENV = "FAIRLEAD_THREADS"
 PREDICT_PROBA_ENV = "PREDICT_PROBA"
 """KServe's name."""
-
-
-import_lock = threading.RLock()
-"""Held while a framework is imported: see skops.py."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,7 @@ class Framework(ABC):
 def require(module: str, extra: str) -> ModuleType:
     """Import a framework's library, or say how to install it."""
     try:
-        with import_lock:
+        with postponed():
             return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name != module.partition(".")[0]:

@@ -1,21 +1,23 @@
 """scipy.stats, imported when it is first used and not together with scikit-learn.
 
-scikit-learn imports it for a few functions of which most serve fitting alone. It takes a quarter of what importing scikit-learn takes: 0.3 s of computing and
-15 MB. While this module's `postponed()` is entered, whoever imports scipy.stats gets a module that becomes the real one when it is asked for anything but
-those functions; each of them becomes the real one when it is called. Nothing but the moment of the import is different.
+scikit-learn, which XGBoost and LightGBM import too, imports it for a few functions of which most serve fitting alone. It takes a quarter of what importing
+scikit-learn takes: 0.3 s of computing and 15 MB. While `postponed()` is entered, whoever imports scipy.stats gets a module that becomes the real one when
+it is asked for anything but those functions; each of them becomes the real one when it is called. Nothing but the moment of the import is different.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-from fairlead.runtime.frameworks.base import import_lock
+import_lock = threading.RLock()
+"""Held while a framework is imported, and something is not what it is at other times: here and in skops.py."""
 
 _FUNCTIONS = {
     "scipy.stats": frozenset({"chi2", "gmean", "rankdata", "spearmanr"}),

@@ -17,7 +17,6 @@ from fairlead.runtime.errors import InvalidRequest, LoadError
 from fairlead.runtime.frameworks import lean, skopstypes
 from fairlead.runtime.frameworks.base import Framework, LoadOptions, refuse_code, require
 from fairlead.runtime.frameworks.formats import SKOPS, sniff
-from fairlead.runtime.frameworks.postponed import postponed
 from fairlead.runtime.model import Model, ModelMetadata, TensorSpec
 from fairlead.runtime.tensors import Array, InferRequest, Tensor, datatype_of
 
@@ -136,8 +135,7 @@ class SklearnModel(Model):
 
 
 def _read(path: Path, options: LoadOptions) -> Any:
-    with postponed():
-        require("sklearn", "sklearn")
+    require("sklearn", "sklearn")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         form = sniff(path)

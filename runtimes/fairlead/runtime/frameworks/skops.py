@@ -18,8 +18,7 @@ from functools import lru_cache
 from itertools import takewhile
 from typing import Any
 
-from fairlead.runtime.frameworks.base import import_lock
-from fairlead.runtime.frameworks.postponed import postponed
+from fairlead.runtime.frameworks.postponed import import_lock, postponed
 
 _NOT_LISTED = frozenset({"tests", "externals", "setup", "conftest", "experimental", "estimator_checks"})
 """Modules that `sklearn.utils.all_estimators` does not look into."""
