@@ -179,7 +179,8 @@ async def test_a_late_answer_is_deadline_exceeded(gateway, make_grpc_pod, make_s
 
 
 async def test_calls_wait_for_the_first_pod(make_haproxy, make_grpc_pod, make_service, call):
-    waiting = await make_haproxy(hold_timeout=5.0)
+    """They say nothing of their length, and count as what one stream of HTTP/2 may take."""
+    waiting = await make_haproxy(hold_timeout=5.0, hold_bytes=20 * 40_000)
     await waiting.serve(make_service("m", {"m-predictor": (100, [])}, transport=Transport.GRPC))
     url = f"127.0.0.1:{waiting.port}"
     calls = [asyncio.create_task(call("m.test", url=url)) for _ in range(20)]

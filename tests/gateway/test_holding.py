@@ -14,9 +14,9 @@ from fairlead.gateway.routes import Endpoint
 pytestmark = [pytest.mark.haproxy]
 
 
-async def ask(client: aiohttp.ClientSession, gateway, body: bytes = b"") -> tuple[int, str]:
+async def ask(client: aiohttp.ClientSession, gateway, body: bytes = b"", *, host: str = "one.test") -> tuple[int, str]:
     """The status, and who answered or why not."""
-    async with client.post(gateway.url, headers={"host": "one.test"}, data=body) as response:
+    async with client.post(gateway.url, headers={"host": host}, data=body) as response:
         answer = await response.json()
         return response.status, answer.get("pod") or answer["error"]
 
@@ -118,6 +118,39 @@ async def test_a_request_that_waits_follows_the_traffic_elsewhere(
     assert await gateway.haproxy.held() == {}
 
 
+async def test_requests_for_a_service_that_is_deleted_are_never_another_ones(
+    make_haproxy, make_pod, make_service, client, eventually
+):
+    """The next service is lent the same backend; whoever waits there for the pods of the first one is to be refused, and wakes nobody."""
+    gateway = await make_haproxy(hold_timeout=20.0)
+    await gateway.serve(make_service("one", {"w": (100, [])}))
+    asking = [asyncio.create_task(ask(client, gateway)) for _ in range(3)]
+    await eventually(lambda: held(gateway, 3))
+    await gateway.serve()
+    pod = await make_pod("another's")
+    state = await gateway.serve(make_service("two", {"v": (100, [pod.endpoint])}))
+    assert state.maps["upstreams"] == {"h1-0001": "ns/v/h1"}  # else there is nothing to see here
+    for status, reason in await asyncio.wait_for(asyncio.gather(*asking), 10):
+        assert (status, reason.partition(":")[0]) == (503, "ns/one/predictor has no revision that can be served yet")
+    assert (pod.requests, await gateway.haproxy.held()) == (0, {})
+
+
+@pytest.mark.parametrize("workload", ["w", "v"])
+async def test_requests_for_a_service_that_is_deleted_and_made_again_are_answered_by_the_new_one(
+    make_haproxy, make_pod, make_service, client, eventually, workload
+):
+    gateway = await make_haproxy(hold_timeout=20.0)
+    await gateway.serve(make_service("one", {"w": (100, [])}))
+    asking = [asyncio.create_task(ask(client, gateway)) for _ in range(3)]
+    await eventually(lambda: held(gateway, 3))
+    await gateway.serve()
+    await gateway.serve(make_service("one", {workload: (100, [])}))
+    await eventually(lambda: held(gateway, 3))
+    pod = await make_pod("new")
+    await gateway.serve(make_service("one", {workload: (100, [pod.endpoint])}))
+    assert await asyncio.gather(*asking) == [(200, "new")] * 3
+
+
 # --- Bounds -----------------------------------------------------------------------------------------------------
 
 
@@ -156,8 +189,11 @@ async def test_a_wait_may_become_longer_while_it_lasts(make_haproxy, make_pod, m
     assert await asking == (200, "late")
 
 
+LARGE = b"x" * 100_000
+
+
 @pytest.mark.parametrize(
-    ("bound", "body"), [({"hold_limit": 3}, b""), ({"hold_bytes": 3 * 120_000}, b"x" * 100_000)], ids=["count", "bytes"]
+    ("bound", "body"), [({"hold_limit": 3}, b""), ({"hold_bytes": 3 * 120_000}, LARGE)], ids=["count", "bytes"]
 )
 async def test_no_more_requests_wait_than_there_may(
     make_haproxy, make_pod, make_service, client, eventually, bound, body
@@ -173,6 +209,41 @@ async def test_no_more_requests_wait_than_there_may(
     pod = await make_pod("one")
     await gateway.serve(make_service("one", {"w": (100, [pod.endpoint])}))
     assert await asyncio.gather(*waiting) == [(200, "one")] * 3
+
+
+async def test_a_body_that_does_not_say_how_long_it_is_counts_as_a_large_one(make_haproxy, make_service, eventually):
+    gateway = await make_haproxy(hold_timeout=20.0, hold_bytes=3 * 150_000)
+    await gateway.serve(make_service("one", {"w": (100, [])}))
+    chunked = b"POST / HTTP/1.1\r\nhost: one.test\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    writers = []
+    for _ in range(3):
+        writers.append((await asyncio.open_connection("127.0.0.1", gateway.port))[1])
+        writers[-1].write(chunked)
+    await eventually(lambda: held(gateway, 3))
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(chunked)
+    assert (await reader.readline()).startswith(b"HTTP/1.1 503")
+    for open_one in (*writers, writer):
+        open_one.close()
+
+
+async def test_requests_for_one_model_that_take_all_the_room_keep_no_other_from_being_woken(
+    make_haproxy, make_pod, make_service, client, eventually
+):
+    gateway = await make_haproxy(hold_timeout=20.0, hold_bytes=3 * 120_000)
+    stuck = make_service("one", {"w": (100, [])})
+    await gateway.serve(stuck, make_service("two", {"v": (100, [])}))
+    greedy = [asyncio.create_task(ask(client, gateway, LARGE)) for _ in range(3)]
+    await eventually(lambda: held(gateway, 3))
+    first = asyncio.create_task(ask(client, gateway, LARGE, host="two.test"))
+    await eventually(lambda: held(gateway, 4))
+    assert (await ask(client, gateway, LARGE, host="two.test"))[0] == 503
+    pod = await make_pod("two")
+    await gateway.serve(stuck, make_service("two", {"v": (100, [pod.endpoint])}))
+    assert await first == (200, "two")
+    for request in greedy:
+        request.cancel()
+    await asyncio.gather(*greedy, return_exceptions=True)
 
 
 async def test_a_client_that_goes_away_leaves_no_place_taken(make_haproxy, make_service, eventually):

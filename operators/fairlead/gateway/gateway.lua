@@ -35,11 +35,12 @@ end
 
 core.register_converters("pick", pick)
 
--- Where a request that was sent to `backend` belongs now: there, unless its route does not lead there any more.
+-- Where a request that was sent to `backend` belongs now: there, unless its route does not lead there any more. And whether its route leads anywhere.
 local function current(txn, backend)
   local split = splits[txn:get_var("txn.grpc") and "grpc" or "http"]:lookup(txn:get_var("txn.route") or "")
-  if not split or split:find(backend, 1, true) then return backend end
-  return split:find("=", 1, true) and pick(split) or split
+  if not split then return backend, false end
+  if split:find(backend, 1, true) then return backend, true end
+  return split:find("=", 1, true) and pick(split) or split, true
 end
 
 local function now_ms()
@@ -69,9 +70,11 @@ local function has_pod(backend)
   return one_is_up(backend, proxy)
 end
 
--- What a waiting request takes: HAProxy's state and one buffer, and what the kernel takes in of a body that nobody reads.
+-- What a waiting request takes: HAProxy's state and one buffer, and what the kernel takes in of a body that nobody reads. A body that does not say
+-- how long it is may be long; HTTP/2 lets a client send no more of it than the buffer's worth.
 local function size(txn)
-  return 16384 + math.min(txn.f:req_body_size() or 0, 131072)
+  local chunked = txn.f:req_ver() ~= "2.0" and txn.sf:req_hdr("transfer-encoding") ~= ""
+  return 16384 + math.min(chunked and math.huge or txn.f:req_body_size() or 0, 131072)
 end
 
 -- held[backend] = { count =, waiting = { [ticket] = { seen =, bytes = } } }, where `seen` is the time at which that request was last seen
@@ -134,8 +137,11 @@ core.register_cli({ "hand", "over" }, "hand over: once this worker stops, waitin
 
 -- Waits until the request's backend has a usable pod. Sets txn.refusal when it cannot, txn.handover when another worker has to.
 -- Traffic may move on meanwhile, or in the instant between the choice of the backend and this: the request then goes where a new one would.
+-- If its service is deleted it waits on, for one that is made again under the name; but its backend may be lent to another service, whose pods are not for it.
 core.register_action("hold", { "http-req" }, function(txn)
-  local backend = current(txn, txn:get_var("txn.backend"))
+  local backend, routed = current(txn, txn:get_var("txn.backend"))
+  if not routed then return refuse(txn, "unrouted") end
+  local upstream = upstreams:lookup(backend)
   txn:set_var("txn.backend", backend)
   if has_pod(backend) then return end
   if successor and txn.f:stopping() then return txn:set_var("txn.handover", true) end
@@ -143,29 +149,35 @@ core.register_action("hold", { "http-req" }, function(txn)
   local began = now_ms()
   sweep(began)
   local entry = { seen = began, bytes = size(txn) }
-  if held[backend] and held[backend].count >= HOLD_LIMIT or HOLD_LIMIT == 0 or bytes + entry.bytes > HOLD_BYTES then
-    return refuse(txn, "full")
-  end
+  -- The first one of a backend waits even if others have all the bytes: it wakes the pods.
+  local here = held[backend]
+  if HOLD_LIMIT == 0 or here and (here.count >= HOLD_LIMIT or bytes + entry.bytes > HOLD_BYTES) then return refuse(txn, "full") end
   ticket = ticket + 1
   local mine = ticket
   enter(backend, mine, entry)
+  local found
   repeat
     -- 5 ms for a few; with a thousand waiting, 50 ms keeps the looking below a fifth of a core.
     core.msleep(math.max(5, held[backend] and held[backend].count // 20 or 0))
     entry.seen = now_ms()
     if not (held[backend] and held[backend].waiting[mine]) then enter(backend, mine, entry) end -- on a machine so busy that a second went by
     sweep(entry.seen)
-    local belongs = current(txn, backend)
+    local belongs, leads = current(txn, backend)
     if belongs ~= backend then
       leave(backend, mine)
-      backend = belongs
+      backend, upstream = belongs, upstreams:lookup(belongs)
       enter(backend, mine, entry)
       txn:set_var("txn.backend", backend)
     end
-    local over = has_pod(backend) or successor and txn.f:stopping()
-  until over or entry.seen - began >= patience(backend)
+    local owner = leads and upstream or upstreams:lookup(backend)
+    if owner and owner ~= upstream then
+      leave(backend, mine)
+      return refuse(txn, "unrouted")
+    end
+    found = owner and has_pod(backend)
+  until found or successor and txn.f:stopping() or entry.seen - began >= patience(backend)
   leave(backend, mine)
-  if has_pod(backend) then return end
+  if found then return end
   if successor and txn.f:stopping() then txn:set_var("txn.handover", true) else refuse(txn, "unready") end
 end)
 
@@ -193,9 +205,11 @@ local function because(txn, else_)
   return (trouble:gsub("%%(%x%x)", function(code) return string.char(tonumber(code, 16)) end))
 end
 
+local QUOTED = 200 -- characters: a path may be as long as all headers may, and would not fit into one when it is percent-encoded
+
 local messages = {
   unknown = function(txn)
-    return "no InferenceService at host " .. txn.sf:req_hdr("host") .. " and path " .. txn.sf:path()
+    return "no InferenceService at host " .. txn.sf:req_hdr("host"):sub(1, QUOTED) .. " and path " .. txn.sf:path():sub(1, QUOTED)
       .. "; list the hosts with: kubectl get inferenceservices -A"
   end,
   unrouted = function(txn)

@@ -61,7 +61,8 @@ class Settings:
     hold_limit: int = 1000
     """Requests that may wait like that, for one workload."""
     hold_bytes: int = 128 << 20
-    """What all requests that wait like that may take of memory, the kernel's included: at least 16 KiB each, 144 KiB with a large body."""
+    """What all requests that wait like that may take of memory, the kernel's included: at least 16 KiB each, 144 KiB with a large body.
+    One of each workload may wait beyond it, to wake it."""
     drain_timeout: float = 900.0
     """How long a HAProxy process that a reload replaced may take to finish its requests."""
 
