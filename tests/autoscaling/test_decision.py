@@ -398,6 +398,20 @@ def test_bounds_that_are_new_hold_at_once_whatever_else_keeps_replicas() -> None
     assert line.see(TICK, running=100, complete=False).desired == 9
 
 
+@pytest.mark.parametrize("scheduling", [True, False])
+@pytest.mark.parametrize(("least", "then"), [(5, (0, 2)), (0, (2, 10))], ids=["fewer", "more"])
+def test_bounds_that_are_new_hold_at_once_while_the_first_replica_starts(
+    least: int, then: tuple[int, int], scheduling: bool
+) -> None:
+    """Five that wait for a node may wait for ever, where there would be room for two."""
+    line = TimeLine(Policy(target=10, min_replicas=least, max_replicas=10), replicas=0)
+    woken = line.see(TICK, waiting=1).desired
+    assert woken == (least or 1)
+    line.policy = replace(line.policy, min_replicas=then[0], max_replicas=then[1])
+    decision = line.see(TICK, waiting=1, ready=0, starting=woken, scheduling=scheduling)
+    assert (decision.desired, decision.mode) == (2, Mode.ACTIVATING)
+
+
 def test_the_last_replica_stays_and_says_for_how_long() -> None:
     line = TimeLine(replace(FROM_ZERO, stable_window=10), replicas=1)
     kept = line.see(20)

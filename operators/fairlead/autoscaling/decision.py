@@ -70,10 +70,11 @@ def _from_zero(seen: Observation, policy: Policy, state: State) -> tuple[Decisio
         # The burst that woke it has been held, not carried: its samples would read as concurrency.
         awake = state._replace(activating_since=None, failures=0, samples=state.samples[-1:], last_active=state.now)
         return _running(seen, policy, awake)
+    wanted = policy.bounded(state.desired)  # the bounds may be new, and hold at once
     if seen.scheduling:
         # A node may take minutes to come; the clock of the wake-up runs only while a replica could start.
         waiting = state._replace(activating_since=state.now)
-        return Decision(state.desired, Mode.ACTIVATING, value, policy.target, "its pods wait for a node"), waiting
+        return _settle(waiting, wanted, Mode.ACTIVATING, value, policy, "its pods wait for a node")
     waited = state.now - state.activating_since
     if waited >= policy.patience(state.seconds_to_start, state.failures) and policy.least == 0 and seen.complete:
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**state.failures)
@@ -83,7 +84,7 @@ def _from_zero(seen: Observation, policy: Policy, state: State) -> tuple[Decisio
         reason = f"no replica was ready {waited:.0f} s after the wake-up; the next try is in {pause:.0f} s"
         return _settle(failed, 0, Mode.PAUSED, value, policy, reason)
     reason = f"the first replica has been starting for {waited:.0f} s"
-    return Decision(state.desired, Mode.ACTIVATING, value, policy.target, reason), state
+    return _settle(state, wanted, Mode.ACTIVATING, value, policy, reason)
 
 
 def _at_zero(seen: Observation, policy: Policy, state: State, value: float) -> tuple[Decision, State]:
