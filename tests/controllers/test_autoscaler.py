@@ -297,6 +297,39 @@ async def test_a_metric_of_the_model_servers_own_adds_replicas_and_an_unknown_pa
     assert world.replicas == 1
 
 
+@pytest.mark.parametrize("value", ["+Inf", "1e300", "NaN", "-1"])
+async def test_a_metric_that_makes_no_sense_ends_nothing(value: str) -> None:
+    """Anybody's container may export it."""
+    world = World(1)
+    own = Policy(metric=Metric.CUSTOM, custom="queue", target=5.0, min_replicas=0, max_replicas=9, stable_window=10)
+    world.board.plan(SERVICE, {WORKLOAD.name: Scaled(OWNER, "r1", own, Scrape("queue", 8080, "/metrics"))})
+    labels = {"serving.kserve.io/inferenceservice": "iris", "fairlead.dev/workload": "iris-predictor"}
+    status = {"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}
+    world.api.put(PODS, {"metadata": {"name": "iris-1", "namespace": "team", "labels": labels}, "status": status})
+    world.exported = {"10.0.0.1": f"queue {value}"}
+    await world.ticks(100)
+    assert world.replicas == (0 if value == "-1" else 1)
+    world.exported = {"10.0.0.1": "queue 40"}
+    await world.ticks(20)
+    assert world.replicas == 8
+
+
+async def test_a_workload_that_cannot_be_decided_on_keeps_no_other_from_being(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A tick ends with all of them decided on, a wake-up too: what is wrong with one is said."""
+    odd = Key("team", "odd")
+    own = world.api.of_deployment(WORKLOAD.name)
+    world.api.put(DEPLOYMENTS, {**own, "metadata": {**own["metadata"], "name": odd.name}, "spec": {"replicas": "two"}})
+    world.board.plan(Key("team", "an-odd-one"), {odd.name: Scaled(OWNER, "r1", BUSY)})
+    world.agents.counts["gw:1"] = Counts(in_flight=3)
+    await world.ticks(12)
+    assert world.replicas == 3
+    await world.autoscaler.wake({odd: 1})
+    errors = {record.getMessage() for record in caplog.records if record.levelname == "ERROR"}
+    assert errors == {"team/odd is not decided on"}
+
+
 async def test_a_quiet_service_costs_no_call_and_no_status(world: World) -> None:
     await world.ticks(20)
     calls, changed = len(world.api.calls), len(world.changed)

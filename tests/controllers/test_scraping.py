@@ -27,6 +27,8 @@ vllm:num_requests_waiting{model_name="a{b} c",engine="0"} 3.0
 vllm:num_requests_waiting{model_name="d",engine="1"} 4 1700000000000
 vllm:num_requests_waiting_total 900
 other NaN
+endless +Inf
+enormous 1e308
 """
 
 
@@ -59,7 +61,7 @@ def test_the_series_of_a_metric_are_summed_whatever_their_labels_say() -> None:
     assert sum_of(TEXT, "vllm:num_requests_waiting_total") == 900.0
 
 
-@pytest.mark.parametrize("metric", ["vllm:num_requests", "other", "nothing"])
+@pytest.mark.parametrize("metric", ["vllm:num_requests", "other", "nothing", "endless", "enormous"])
 def test_a_metric_that_is_not_there_or_not_a_number_is_not_zero(metric: str) -> None:
     with pytest.raises(Unanswered, match=metric):
         sum_of(TEXT, metric)

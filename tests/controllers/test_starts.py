@@ -82,6 +82,13 @@ def test_a_pod_that_does_not_say_when_it_was_scheduled_is_not_guessed_at() -> No
     assert start(bare, METRICS) is None
 
 
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf", "1e300", "-1", "soon"])
+def test_what_a_model_server_says_that_is_no_time_is_left_out(value: str) -> None:
+    """Anybody's container may say so; it must not end the operator, nor get into a status."""
+    odd = f'fairlead_process_start_time_seconds {value}\nfairlead_startup_seconds{{phase="load"}} {value}\n'
+    assert phases(start(pod(), odd)) == phases(start(pod(), ""))
+
+
 class Measuring:
     def __init__(self, *, answers: bool = True) -> None:
         self.board, self.asked, self.changed = Board(), list[str](), list[Key]()

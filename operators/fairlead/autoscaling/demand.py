@@ -38,7 +38,7 @@ class Observation(NamedTuple):
 
     @property
     def idle(self) -> bool:
-        return self.running == 0 and self.waiting == 0 and self.arrivals == 0 and self.custom == 0
+        return self.running == 0 and self.waiting == 0 and self.arrivals == 0 and self.custom <= 0
 
 
 class Sample(NamedTuple):

@@ -113,7 +113,7 @@ class Autoscaler:
             complete = len(now) == len(agents) and now.keys() <= self._before.keys()
             for key, target in scaled.items():
                 async with self._turn:
-                    await self._decide(key, target, traffic(self._before, now, key), complete=complete)
+                    await self._decide_or_say(key, target, traffic(self._before, now, key), complete=complete)
         self._before = now
 
     async def wake(self, held: Mapping[Key, int]) -> None:
@@ -124,7 +124,7 @@ class Autoscaler:
             async with self._turn:
                 known = self.known.get(key)
                 if known is None or known.state.desired == 0:
-                    await self._decide(key, scaled[key], Traffic(waiting=held[key]), complete=False)
+                    await self._decide_or_say(key, scaled[key], Traffic(waiting=held[key]), complete=False)
 
     def explanation(self, service: Key) -> Open:
         """What `explain` answers: the service's decisions, to be replayed."""
@@ -137,16 +137,22 @@ class Autoscaler:
 
     # --- One workload -----------------------------------------------------------------------------------------
 
+    async def _decide_or_say(self, key: Key, target: Scaled, traffic: Traffic, *, complete: bool) -> None:
+        """In a turn. What is wrong with one workload keeps no other from being decided on."""
+        try:
+            await self._decide(key, target, traffic, complete=complete)
+        except Exception:
+            log.exception("%s is not decided on", key)
+
     async def _decide(self, key: Key, target: Scaled, traffic: Traffic, *, complete: bool) -> None:
-        """In a turn."""
         deployment = self._cluster.summary(DEPLOYMENTS, key)
         if deployment is None:
             return
         known = self._recall(key, deployment, target)
         before, clock = known.state.desired, self._clock()
-        seen = observation(traffic, deployment, before, lambda: self._pods(deployment), complete=complete)
+        seen = observation(traffic, deployment, before, lambda: self._pods(key, target), complete=complete)
         if target.scrape is not None:
-            own = self._pod_metrics.total(key, self._pods(deployment))
+            own = self._pod_metrics.total(key, self._pods(key, target))
             seen = seen._replace(custom=own.value, complete=complete and own.complete)
         decision, state = decide(clock, seen, target.policy, known.state)
         if decision.desired != before:
@@ -192,17 +198,14 @@ class Autoscaler:
     def _scrapes(self) -> dict[Key, tuple[Scrape, list[Object]]]:
         """The workloads that scale by a metric of their own, with their pods."""
         return {
-            key: (target.scrape, self._pods(deployment))
+            key: (target.scrape, self._pods(key, target))
             for key, target in self.board.scaled().items()
-            if target.scrape is not None and (deployment := self._cluster.summary(DEPLOYMENTS, key)) is not None
+            if target.scrape is not None
         }
 
-    def _pods(self, deployment: Object) -> list[Object]:
-        labels = deployment["metadata"]["labels"]
-        service = Key(deployment["metadata"]["namespace"], labels[names.LABEL_INFERENCE_SERVICE])
-        wanted = labels[names.LABEL_WORKLOAD]
-        pods = self._cluster.labelled(PODS, service)
-        return [pod for pod in pods if pod["metadata"]["labels"].get(names.LABEL_WORKLOAD) == wanted]
+    def _pods(self, key: Key, target: Scaled) -> list[Object]:
+        pods = self._cluster.labelled(PODS, key_of(target.owner))
+        return [pod for pod in pods if pod["metadata"]["labels"].get(names.LABEL_WORKLOAD) == key.name]
 
     # --- Agents -----------------------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,6 +27,8 @@ LARGEST = 4 << 20
 """Bytes of an answer; more is no answer."""
 STALE = 10.0
 """Seconds for which a pod's last value holds."""
+GREATEST = 1e18
+"""No metric is so large; what says so is no measure of anything."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,8 @@ def addresses(pods: Iterable[Object]) -> set[str]:
 
 
 def sum_of(text: str, metric: str) -> float:
-    """The sum of a metric's series in Prometheus' text format. Raises Unanswered if there is none."""
-    values = [value for name, value in series(text, metric) if name == metric and not math.isnan(value)]
+    """The sum of a metric's series in Prometheus' text format. Raises Unanswered if there is none, or none that makes sense."""
+    values = [value for name, value in series(text, metric) if name == metric and abs(value) < GREATEST]
     if not values:
         raise Unanswered(f"it exports no {metric}")
     return sum(values)

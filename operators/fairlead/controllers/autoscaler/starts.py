@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from fairlead.api import names
 from fairlead.api.base import Open
@@ -118,12 +118,22 @@ def _own(metrics: str) -> tuple[datetime | None, dict[str, float]]:
     """(when the process started, its phases), as far as it says."""
     began, phases = None, {}
     for line in metrics.splitlines():
-        name, _, value = line.rpartition(" ")
-        if name == _PROCESS:
-            began = datetime.fromtimestamp(float(value), utcnow().tzinfo)
-        elif name.startswith(_STARTUP):
-            phases[name.removeprefix(_STARTUP).rstrip('"}')] = float(value)
+        name, _, text = line.rpartition(" ")
+        if (name == _PROCESS or name.startswith(_STARTUP)) and (value := _seconds(text)) is not None:
+            if name == _PROCESS:
+                began = datetime.fromtimestamp(value, UTC)
+            else:
+                phases[name.removeprefix(_STARTUP).rstrip('"}')] = value
     return began, phases
+
+
+def _seconds(text: str) -> float | None:
+    """None for what is no time, or none of this century's: anybody's container may export such a metric."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 <= value < 1e10 else None
 
 
 def _started(status: Open) -> datetime | None:
