@@ -81,7 +81,9 @@ class FakeGateway:
         self.routes = {
             "conflict": None,
             "components": {
-                kind: {"targets": [self._target(item) for item in component.get("traffic", ())]}
+                kind: {
+                    "targets": [self._target(item) for item in component.get("traffic", ()) if "serviceName" in item]
+                }
                 for kind, component in found.items()
             },
         }

@@ -32,6 +32,26 @@ async def test_a_first_service_becomes_ready_with_kserves_names(harness: Harness
     assert harness.status["observedGeneration"] == 1
 
 
+async def test_a_service_that_kserve_served_with_knative_is_taken_over(harness: Harness) -> None:
+    """Its status speaks of Knative's revisions, which have no workload here."""
+    harness.apply(isvc("v1"))
+    name = "iris-predictor-00003"
+    traffic = [
+        {"latestRevision": True, "percent": 100, "revisionName": name},
+        {"latestRevision": False, "percent": 0, "tag": "prev", "revisionName": "iris-predictor-00002"},
+    ]
+    revisions = {"latestCreatedRevision": name, "latestReadyRevision": name, "latestRolledoutRevision": name}
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    conditions = [ready, {**ready, "type": "PredictorReady"}, {**ready, "type": "IngressReady"}]
+    old = {"components": {"predictor": {**revisions, "traffic": traffic}}, "conditions": conditions}
+    harness.api.set_status(INFERENCE_SERVICES, KEY, old)
+    await harness.settle()
+    assert harness.ready == "True", harness.status
+    assert harness.workloads == {"iris-predictor": "v1"}
+    assert [t.get("serviceName") for t in harness.predictor["traffic"]] == ["iris-predictor"]
+    assert harness.traffic == {"v1": 100}
+
+
 async def test_a_percentage_on_the_first_revision_is_ignored(harness: Harness) -> None:
     harness.apply(isvc("v1", canaryTrafficPercent=20))
     await harness.settle()

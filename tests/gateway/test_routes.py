@@ -167,6 +167,27 @@ def test_a_target_whose_service_is_not_known_yet_leaves_its_share_to_the_others(
     assert table.splits[Transport.HTTP]["ns/iris/predictor"] == (("ns/a/h1", 80),)
 
 
+def test_what_another_controller_has_said_of_a_service_keeps_no_other_from_being_served():
+    """KServe with Knative names revisions, which have no Service of ours, and its tags no percentage. A slice may say that all ports are meant."""
+    knative = [
+        {"latestRevision": True, "percent": 100, "revisionName": "old-00001"},
+        {"tag": "prev", "revisionName": "x"},
+    ]
+    named = [{"serviceName": "old-predictor"}]
+    everywhere = {**endpoint_slice({}, "10.0.0.1"), "ports": [{"name": "http"}]}
+    services = [
+        routes_of(isvc("old", predictor=knative)),
+        routes_of(isvc("odd", predictor=named), [service("old-predictor")], {"old-predictor": [everywhere]}),
+        routes_of(
+            isvc("iris", predictor=[target("p")]), [service("p")], {"p": [endpoint_slice({"http": 8080}, "10.0.0.1")]}
+        ),
+    ]
+    assert services[0].components["predictor"] == ()
+    assert services[1].components["predictor"] == (Target("old-predictor", "", 0),)
+    assert services[1].upstreams["ns/old-predictor/h1"].ready == frozenset()
+    assert set(route_table(services).splits[Transport.HTTP]) == {"ns/iris/predictor"}
+
+
 def test_a_host_that_two_services_claim_goes_to_the_older_and_the_younger_is_told():
     older = routes_of(isvc("a", "b-c", created="2026-01-01T00:00:00Z", predictor=[target("p")]))
     younger = routes_of(isvc("a-b", "c", created="2026-02-01T00:00:00Z", predictor=[target("p")]))

@@ -166,8 +166,9 @@ def service_routes(
         add_hosts(f"{namespace}/{name}/explainer", None, EXPLAIN)
     for component in present:
         route = f"{namespace}/{name}/{component}"
-        traffic = status.get(component, {}).get("traffic", [])
-        routes[route] = components[component] = tuple(_target(item, item["percent"]) for item in traffic)
+        # What another controller has written before ours says nothing of Services.
+        traffic = [item for item in status.get(component, {}).get("traffic", ()) if "serviceName" in item]
+        routes[route] = components[component] = tuple(_target(item, item.get("percent", 0)) for item in traffic)
         add_hosts(route, component)
         for item in traffic:
             if (tag := item.get("tag")) and not local:
@@ -201,7 +202,7 @@ def _troubles(isvc: Object, components: Iterable[str]) -> Iterator[tuple[str, st
 
 
 def _target(item: Object, percent: int) -> Target:
-    return Target(item["serviceName"], item["revisionName"], percent)
+    return Target(item["serviceName"], item.get("revisionName", ""), percent)
 
 
 def _cluster_hosts(name: str, namespace: str, component: str | None) -> Iterator[str]:
@@ -223,7 +224,9 @@ def _upstreams(namespace: str, service: Object, slices: list[Object], mode: str 
         ready: set[Endpoint] = set()
         unready: set[Endpoint] = set()
         for slice_ in slices:
-            number = next((p["port"] for p in slice_.get("ports") or () if (p.get("name") or "") == port_name), None)
+            number = next(
+                (p.get("port") for p in slice_.get("ports") or () if (p.get("name") or "") == port_name), None
+            )
             if number is None or slice_.get("addressType") != family:
                 continue
             for endpoint in slice_.get("endpoints") or ():

@@ -274,7 +274,7 @@ def _confirmed_before(old: Open) -> Confirmation:
 
 def _split(old: Open) -> dict[str, list[tuple[str, int]]]:
     return {
-        kind: [(item["serviceName"], item["percent"]) for item in component.get("traffic", ())]
+        kind: [(item.get("serviceName", ""), item["percent"]) for item in component.get("traffic", ())]
         for kind, component in old.get("components", {}).items()
     }
 
