@@ -129,10 +129,7 @@ class Haproxy:
 
     async def stats(self) -> dict[str, BackendStats]:
         """Asked every second, with two lines for each workload."""
-        found = answers.backend_stats(await self._ask_worker("show stat -1 2 -1"))
-        if not found:  # it has always some
-            raise HaproxyGone("HAProxy ended instead of telling what it has counted")
-        return found
+        return answers.backend_stats(await self._ask_worker("show stat -1 2 -1"))
 
     async def held(self) -> dict[str, int]:
         """Requests that wait for a first pod, by backend."""
@@ -215,8 +212,11 @@ class Haproxy:
         return answers.info(await self._ask_worker("show info"))
 
     async def _ask_worker(self, line: str) -> str:
-        """Of the worker that serves now."""
-        return await self._ask(self.settings.admin_socket, line)
+        """Of the worker that serves now. It ends each answer with an empty line; one that is killed in the middle of it does not."""
+        answer = await self._ask(self.settings.admin_socket, line)
+        if answer != "\n" and not answer.endswith("\n\n"):
+            raise HaproxyGone(f"HAProxy ended in the middle of its answer to {line[:100]!r}")
+        return answer
 
     async def _ask(self, path: Path, line: str) -> str:
         try:
