@@ -92,6 +92,7 @@ class Agent:
         return self._totals.update(backends, held, state.maps["upstreams"])
 
     async def _program(self) -> None:
+        counting = False
         while True:
             self.catalogue.changed.clear()
             self._again.clear()
@@ -101,6 +102,9 @@ class Agent:
             table = with_answering(self._wanted, self._prober.answering)
             self._conflicts = table.conflicts
             try:
+                if not counting:
+                    self._totals.begin(await self.haproxy.stats())
+                    counting = True
                 await self.programmer.lead(table)
             except HaproxyGone:
                 await asyncio.sleep(_HAPROXY_EVERY)

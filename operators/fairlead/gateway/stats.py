@@ -39,13 +39,17 @@ class Totals:
         self._last: dict[str, Counts] = {}
         self._totals: dict[Workload, Counts] = {}
 
+    def begin(self, backends: Mapping[str, BackendStats]) -> None:
+        """What HAProxy had counted before: it may be older than its agent, and its backends may have served others."""
+        self._last = {backend: _counts(stats) for backend, stats in backends.items()}
+
     def update(
         self, backends: Mapping[str, BackendStats], held: Mapping[str, int], upstreams: Mapping[str, str]
     ) -> dict[Workload, WorkloadStats]:
         """`upstreams` says to which upstream each backend is lent."""
         now: dict[Workload, WorkloadStats] = {}
         for backend, stats in backends.items():
-            news = self._since_last(backend, (stats.requests, stats.responses, stats.errors))
+            news = self._since_last(backend, _counts(stats))
             if backend not in upstreams:
                 continue
             namespace, name, _ = upstreams[backend].split("/")
@@ -65,9 +69,12 @@ class Totals:
     def _since_last(self, backend: str, counts: Counts) -> Counts:
         last = self._last.get(backend, (0, 0, 0))
         self._last[backend] = counts
-        if counts[0] < last[0]:
-            return counts
-        return counts[0] - last[0], counts[1] - last[1], counts[2] - last[2]
+        news = counts[0] - last[0], counts[1] - last[1], counts[2] - last[2]
+        return news if min(news) >= 0 else counts
+
+
+def _counts(stats: BackendStats) -> Counts:
+    return stats.requests, stats.responses, stats.errors
 
 
 def metrics(workloads: Mapping[Workload, WorkloadStats]) -> Iterable[Metric]:
