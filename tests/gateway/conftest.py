@@ -29,6 +29,9 @@ from fairlead.kube.resources import ENDPOINT_SLICES, INFERENCE_SERVICES, SERVICE
 from fairlead.kube.watch import Event
 from fairlead.local.supervisor.home import free_port
 
+PATIENCE = 60.0
+"""Seconds until what is waited for counts as never coming."""
+
 
 @dataclass
 class RunningHaproxy:
@@ -50,7 +53,7 @@ class RunningHaproxy:
         await self.up()
 
     async def up(self) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 try:
                     await self.haproxy.process_id()
@@ -119,7 +122,7 @@ async def gateway(make_haproxy: Callable[..., Awaitable[RunningHaproxy]]) -> Run
 
 @dataclass
 class Pod:
-    """An HTTP server that answers with its name, the path and headers it saw; `/sleep/SECONDS` takes that long."""
+    """An HTTP server that answers, while it is `open`, with its name, the path and headers it saw; `/sleep/SECONDS` takes that long."""
 
     name: str
     runner: web.AppRunner
@@ -131,6 +134,7 @@ class Pod:
     received: int = 0
     """Bytes of bodies."""
     seen: list[str] = field(default_factory=list)
+    open: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def close(self) -> None:
         await self.runner.cleanup()
@@ -150,6 +154,7 @@ async def make_pod() -> AsyncIterator[Callable[..., Awaitable[Pod]]]:
                 pod.received += len(body)
                 if request.path.startswith("/sleep/"):
                     await asyncio.sleep(float(request.path.rsplit("/", 1)[1]))
+                await pod.open.wait()
                 answer = {
                     "pod": name, "path": request.path_qs, "headers": dict(request.headers), "size": len(body),
                 }  # fmt: skip
@@ -166,6 +171,7 @@ async def make_pod() -> AsyncIterator[Callable[..., Awaitable[Pod]]]:
         assert site._server is not None
         number = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
         pod = Pod(name, runner, site, Endpoint("127.0.0.1", number))
+        pod.open.set()
         pods.append(pod)
         return pod
 
@@ -320,7 +326,7 @@ async def run_agent(cluster: Cluster) -> AsyncIterator[Callable[[RunningHaproxy]
         task = asyncio.create_task(agent.run())
         tasks.append(task)
         agent.task = task  # type: ignore[attr-defined]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not agent.ready:
                 await asyncio.sleep(0.01)
         return agent
@@ -335,7 +341,7 @@ async def run_agent(cluster: Cluster) -> AsyncIterator[Callable[[RunningHaproxy]
 def eventually() -> Callable[..., Awaitable[None]]:
     """Waits until a condition holds, by looking: the other side is a process."""
 
-    async def wait(condition: Callable[[], Any], within: float = 5.0) -> None:
+    async def wait(condition: Callable[[], Any], within: float = PATIENCE) -> None:
         async with asyncio.timeout(within):
             while True:
                 result = condition()

@@ -41,7 +41,7 @@ async def test_a_question_is_answered_when_requests_begin_to_wait_for_another_wo
 async def test_a_question_about_an_older_version_is_answered_at_once():
     demand = Demand()
     demand.update({("ns", "w"): 1})
-    await asyncio.wait_for(demand.after(-1, timeout=60), 1)
+    await asyncio.wait_for(demand.after(-1, timeout=60), 30)
 
 
 def test_held_requests_are_summed_over_the_ports_of_a_workload():
@@ -86,7 +86,7 @@ async def test_a_pod_that_is_slow_to_say_whether_it_is_ready_delays_no_other(pro
     while not slow.active:
         await asyncio.sleep(0)
     probing.ask(upstreams, unready)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await found.wait()
     assert probing.answering == {(("ns", "quick"), quick.endpoint.address)}
     assert slow.requests == 1
@@ -98,7 +98,7 @@ async def test_what_a_pod_has_said_is_forgotten_when_requests_wait_for_it_again(
     upstream = pods_of("w", pod.endpoint, path="/")
     unready = list(places(upstream, upstream.unready))
     probing.ask([upstream], unready)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await found.wait()
     probing.ask([upstream], unready)
     assert probing.answering
@@ -106,7 +106,7 @@ async def test_what_a_pod_has_said_is_forgotten_when_requests_wait_for_it_again(
     assert not probing.answering
     found.clear()
     probing.ask([upstream], unready)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await found.wait()
     assert probing.answering
 
@@ -115,7 +115,7 @@ async def test_what_a_pod_has_said_is_forgotten_when_requests_wait_for_it_again(
 async def test_a_service_at_zero_holds_longer_than_others(make_haproxy, cluster, run_agent, client):
     gateway = await make_haproxy(hold_timeout=0.1)
     cluster.serve("patient", {"patient": 100})
-    cluster.workload("patient", "patient", [], activation_timeout="1")
+    cluster.workload("patient", "patient", [], activation_timeout="3")
     cluster.serve("other", {"other": 100})
     cluster.workload("other", "other", [])
     await run_agent(gateway)
@@ -127,8 +127,8 @@ async def test_a_service_at_zero_holds_longer_than_others(make_haproxy, cluster,
             assert answer.status == 503
         return loop.time() - began
 
-    assert await seconds("other") < 0.9
-    assert await seconds("patient") >= 0.95
+    assert await seconds("other") < 2.9
+    assert await seconds("patient") >= 2.95
 
 
 @pytest.mark.haproxy

@@ -19,14 +19,19 @@ METHOD = "/inference.GRPCInferenceService/ModelInfer"
 
 
 @pytest.fixture
-async def make_grpc_pod() -> AsyncIterator:
-    """A server that answers its name and what it was sent; b"sleep" makes it take half a second, b"fail" makes it refuse."""
+def gate() -> asyncio.Event:
+    return asyncio.Event()
+
+
+@pytest.fixture
+async def make_grpc_pod(gate) -> AsyncIterator:
+    """A server that answers its name and what it was sent; b"wait" makes it wait for the gate, b"fail" makes it refuse."""
     servers = []
 
     async def make(name: str) -> Endpoint:
         async def infer(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
-            if request == b"sleep":
-                await asyncio.sleep(0.5)
+            if request == b"wait":
+                await gate.wait()
             if request == b"fail":
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no such tensor")
             return name.encode() + b" " + request[:10]
@@ -60,7 +65,7 @@ async def call(gateway) -> AsyncIterator:
     async def infer(host: str, request: bytes = b"x", *, url: str = f"127.0.0.1:{gateway.port}") -> bytes:
         if host not in channels:
             channels[host] = grpc.aio.insecure_channel(url, options=[("grpc.default_authority", host)])
-        return await channels[host].unary_unary(METHOD)(request, timeout=20)
+        return await channels[host].unary_unary(METHOD)(request, timeout=60)
 
     infer.channels = channels
     yield infer
@@ -123,14 +128,18 @@ async def test_http2_without_tls_reaches_an_http_service(gateway, make_pod, make
     assert b'"pod": "one"' in output
 
 
-async def test_in_flight_counts_calls_not_connections(gateway, make_grpc_pod, make_service, call):
+async def test_in_flight_counts_calls_not_connections(gateway, make_grpc_pod, make_service, call, gate, eventually):
     one = await make_grpc_pod("one")
     state = await gateway.serve(make_service("m", {"one": (100, [one])}, transport=Transport.GRPC))
     await call("m.test")
-    slow = [asyncio.create_task(call("m.test", b"sleep")) for _ in range(7)]
-    await asyncio.sleep(0.2)
+    slow = [asyncio.create_task(call("m.test", b"wait")) for _ in range(7)]
     [backend] = state.maps["upstreams"]
-    assert (await gateway.haproxy.stats())[backend].current == 7
+
+    async def all_are_counted() -> bool:
+        return (await gateway.haproxy.stats())[backend].current == 7
+
+    await eventually(all_are_counted)
+    gate.set()
     await asyncio.gather(*slow)
     assert (await gateway.haproxy.stats())[backend].requests == 8
 
@@ -173,18 +182,18 @@ async def test_refused_connections_are_unavailable(gateway, make_service, call):
 async def test_a_late_answer_is_deadline_exceeded(gateway, make_grpc_pod, make_service, call):
     one = await make_grpc_pod("one")
     await gateway.serve(make_service("m", {"m-predictor": (100, [one])}, transport=Transport.GRPC, timeout=0.2))
-    code, details = await refused(call, "m.test", b"sleep")
+    code, details = await refused(call, "m.test", b"wait")
     assert code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert details == "no answer from ns/m-predictor within its timeout"
 
 
 async def test_calls_wait_for_the_first_pod(make_haproxy, make_grpc_pod, make_service, call):
     """They say nothing of their length, and count as what one stream of HTTP/2 may take."""
-    waiting = await make_haproxy(hold_timeout=5.0, hold_bytes=20 * 40_000)
+    waiting = await make_haproxy(hold_timeout=60.0, hold_bytes=20 * 40_000)
     await waiting.serve(make_service("m", {"m-predictor": (100, [])}, transport=Transport.GRPC))
     url = f"127.0.0.1:{waiting.port}"
     calls = [asyncio.create_task(call("m.test", url=url)) for _ in range(20)]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while sum((await waiting.haproxy.held()).values()) < 20:
             await asyncio.sleep(0.01)
     one = await make_grpc_pod("one")
@@ -198,7 +207,7 @@ async def test_a_call_that_is_cancelled_leaves_no_place_taken(make_haproxy, make
     calls = [asyncio.create_task(call("m.test", url=f"127.0.0.1:{waiting.port}")) for _ in range(5)]
 
     async def until_held(count: int) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while sum((await waiting.haproxy.held()).values()) != count:
                 await asyncio.sleep(0.01)
 
@@ -211,11 +220,11 @@ async def test_a_call_that_is_cancelled_leaves_no_place_taken(make_haproxy, make
 async def test_a_call_that_finds_the_only_pod_dead_waits_for_the_next_one(
     make_haproxy, make_grpc_pod, make_service, call
 ):
-    gateway = await make_haproxy(hold_timeout=10.0)
+    gateway = await make_haproxy(hold_timeout=60.0)
     gone = make_service("m", {"m-predictor": (100, [Endpoint("127.0.0.1", 9)])}, transport=Transport.GRPC)
     await gateway.serve(gone)
     asking = [asyncio.create_task(call("m.test", url=f"127.0.0.1:{gateway.port}")) for _ in range(3)]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while sum((await gateway.haproxy.held()).values()) < 3:
             await asyncio.sleep(0.01)
     one = await make_grpc_pod("one")
@@ -228,7 +237,7 @@ async def test_no_more_calls_wait_than_there_may(make_haproxy, make_service, cal
     await gateway.serve(make_service("m", {"m-predictor": (100, [])}, transport=Transport.GRPC))
     url = f"127.0.0.1:{gateway.port}"
     waiting = [asyncio.create_task(call("m.test", url=url)) for _ in range(2)]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while sum((await gateway.haproxy.held()).values()) < 2:
             await asyncio.sleep(0.01)
     code, details = await refused(call, "m.test", url=url)

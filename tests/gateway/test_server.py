@@ -78,7 +78,7 @@ async def test_an_agent_without_its_api_server_ends_quietly_when_told(gateway, t
         "--kubeconfig", str(kubeconfig), stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert process.stderr is not None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await process.stderr.readline()  # the first failed list: signals are handled by now
         process.terminate()
         output = await process.stderr.read()

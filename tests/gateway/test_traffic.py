@@ -197,9 +197,9 @@ async def test_a_late_answer_is_a_timeout_of_the_services_own_length(gateway, ma
     pod = await make_pod()
     await gateway.serve(
         make_service("one", {"one-predictor": (100, [pod.endpoint])}, timeout=0.2),
-        make_service("two", {"two-predictor": (100, [pod.endpoint])}, timeout=5),
+        make_service("two", {"two-predictor": (100, [pod.endpoint])}, timeout=60),
     )
-    status, text, _ = await error(client, f"{gateway.url}/sleep/0.4", "one.test")
+    status, text, _ = await error(client, f"{gateway.url}/sleep/30", "one.test")
     assert status == 504
     assert "no answer from ns/one-predictor within its timeout" in text
     async with client.get(f"{gateway.url}/sleep/0.4", headers={"host": "two.test"}) as response:
@@ -231,7 +231,7 @@ async def test_what_is_not_http_is_refused_and_hung_up_on(gateway, garbage, end)
     if end:
         await asyncio.sleep(0.02)
         writer.write_eof()
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(60):
         assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
     writer.close()
 
@@ -239,16 +239,18 @@ async def test_what_is_not_http_is_refused_and_hung_up_on(gateway, garbage, end)
 # --- Failing pods ---------------------------------------------------------------------------------------------
 
 
-async def test_a_killed_pod_of_two_fails_no_request_that_may_be_sent_again(gateway, make_pod, make_service, load):
+async def test_a_killed_pod_of_two_fails_no_request_that_may_be_sent_again(
+    gateway, make_pod, make_service, load, eventually
+):
     """Connections that it had not accepted yet are reset; from then on they are refused: each such request goes to the other pod at once."""
     stays, dies = await make_pod("stays"), await make_pod("dies")
     await gateway.serve(make_service("one", {"w": (100, [stays.endpoint, dies.endpoint])}))
     async with load(gateway.url, "one.test", method="GET", keep_alive=False) as result:
-        await asyncio.sleep(0.2)
+        await eventually(lambda: result.pods["dies"] > 40)
         await dies.site.stop()
-        await asyncio.sleep(0.4)
+        before = result.pods["stays"]
+        await eventually(lambda: result.pods["stays"] > before + 100)
     assert not result.failures
-    assert result.pods["dies"] > 0
     assert result.pods["stays"] > result.pods["dies"]
 
 
@@ -309,7 +311,7 @@ async def test_what_only_asks_is_asked_again_elsewhere_when_its_pod_dies(
     """By a client that keeps its connection, and does not try again itself."""
     stays = await make_pod("stays")
     await gateway.serve(make_service("one", {"w": (100, [stays.endpoint, dying.endpoint])}))
-    client = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=10)
+    client = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=60)
 
     def ask() -> int:
         client.request(method, "/", headers={"host": "one.test"})
@@ -317,7 +319,7 @@ async def test_what_only_asks_is_asked_again_elsewhere_when_its_pod_dies(
         answer.read()
         return answer.status
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(dying.methods) < 5:
             assert await asyncio.to_thread(ask) == 200
     client.close()
@@ -330,7 +332,7 @@ async def test_what_may_have_had_an_effect_is_sent_once(gateway, make_pod, make_
     await gateway.serve(make_service("one", {"w": (100, [stays.endpoint, dying.endpoint])}))
     statuses: Counter[int] = Counter()
     headers = {"host": "one.test", "connection": "close"}
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(dying.methods) < 5:
             async with client.request(method, gateway.url, headers=headers, data=b"x") as response:
                 statuses[response.status] += 1
@@ -341,7 +343,7 @@ async def test_who_only_asks_waits_for_the_next_pod_when_the_last_one_dies(
     make_haproxy, make_pod, make_service, client, dying, eventually
 ):
     """Asked again at once, and refused: from there on it is a request that finds the only pod dead."""
-    gateway = await make_haproxy(hold_timeout=10.0)
+    gateway = await make_haproxy(hold_timeout=60.0)
     dying.listens_on = False
     await gateway.serve(make_service("one", {"w": (100, [dying.endpoint])}))
     asking = asyncio.create_task(client.get(gateway.url, headers={"host": "one.test"}))
