@@ -312,13 +312,30 @@ def test_whoever_uses_skops_beside_is_trusted_the_same() -> None:
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
-def test_loading_a_skops_file_imports_neither_pytorch_nor_scipys_statistics(tmp_path: Path) -> None:
+def test_loading_a_skops_file_imports_neither_pytorch_nor_pandas_nor_scipys_statistics(tmp_path: Path) -> None:
     skops.io.dump(LogisticRegression(max_iter=1000).fit(X, Y), tmp_path / "model.skops")
     program = (
         "import sys; from pathlib import Path; from fairlead.runtime.frameworks import load;"
-        "load(Path(sys.argv[1]), 'm').load(); assert not {'torch', 'scipy.stats'} & sys.modules.keys(); import torch"
+        "load(Path(sys.argv[1]), 'm').load(); assert not {'torch', 'pandas', 'scipy.stats'} & sys.modules.keys(); import torch"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", program, str(tmp_path)], check=True, timeout=100)
+
+
+def test_pandas_is_there_for_whoever_needs_it() -> None:
+    program = """
+import sys
+import fairlead.runtime.frameworks.skops
+import sklearn.utils.fixes
+from fairlead.runtime.frameworks.base import require
+assert "pandas" not in sys.modules
+version = sklearn.utils.fixes.pd.__version__
+import pandas
+assert version == pandas.__version__ and type(pandas).__name__ == "module" and sklearn.utils.fixes.pd.DataFrame is pandas.DataFrame
+for name in [name for name in sys.modules if name.partition(".")[0] == "pandas"]:
+    del sys.modules[name]
+assert type(require("pandas", "pandas")).__name__ == "module"
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=60)
 
 
 def test_scipys_statistics_are_there_for_whoever_needs_them() -> None:

@@ -76,7 +76,7 @@ class Framework(ABC):
 def require(module: str, extra: str) -> ModuleType:
     """Import a framework's library, or say how to install it."""
     try:
-        with postponed():
+        with postponed(module):
             return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name != module.partition(".")[0]:
