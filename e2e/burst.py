@@ -48,7 +48,7 @@ async def _posts(gateway: str, namespace: str, name: str, count: int, timeout: f
                     answers.seconds.append(time.monotonic() - began)
                 else:
                     answers.failures.append(f"{response.status}: {text[:300]}")
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (aiohttp.ClientError, OSError) as error:
             answers.failures.append(f"{type(error).__name__}: {error}")
 
     limits: dict[str, Any] = {

@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
+import httpx
 import psutil
 
 from fairlead.api import names
 from fairlead.local.supervisor.home import free_port
 
 ARTIFACTS = Path(__file__).parent / "artifacts"
+PATIENCE = 120.0
+"""Seconds until what is waited for counts as never coming: on a quiet machine most of it comes in two or three."""
+Seen = TypeVar("Seen")
 SAMPLES = Path(__file__).parent.parent / "manifests" / "samples"
 SAMPLE_MODELS = "https://raw.githubusercontent.com/fairlead/fairlead/main/manifests/samples/models/"
 """Where the samples' models lie for their users. The clusters here are told of a mirror: no test leaves the machine."""
@@ -57,7 +61,7 @@ class Cluster:
     gateway: str
     """The gateway's base URL, without a trailing slash."""
 
-    def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 60) -> str:
+    def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = PATIENCE) -> str:
         """Run kubectl and return its stdout; KubectlError with its stderr if it fails."""
         done = subprocess.run(
             ["kubectl", *arguments],
@@ -76,12 +80,15 @@ class Cluster:
         manifest = "\n---\n".join(json.dumps(item) for item in objects)
         self.kubectl("apply", "--namespace", namespace, "-f", "-", stdin=manifest)
 
-    def await_api(self, timeout: float = 60) -> None:
+    def make_namespace(self, name: str) -> None:
+        self.kubectl("create", "namespace", name)
+
+    def await_api(self, timeout: float = PATIENCE) -> None:
         """Return once the API server answers."""
         deadline = time.monotonic() + timeout
         while True:
             try:
-                self.kubectl("get", "--raw", "/readyz", timeout=5)
+                self.kubectl("get", "--raw", "/readyz", timeout=10)
                 return
             except (KubectlError, subprocess.TimeoutExpired):
                 if time.monotonic() > deadline:
@@ -93,7 +100,7 @@ class Cluster:
         return result
 
     def eventually(
-        self, namespace: str, name: str, holds: Callable[[dict[str, Any]], bool], what: str, timeout: float = 60
+        self, namespace: str, name: str, holds: Callable[[dict[str, Any]], bool], what: str, timeout: float = PATIENCE
     ) -> dict[str, Any]:
         """The InferenceService once `holds` of it; an AssertionError with its status if that does not come in time."""
         deadline = time.monotonic() + timeout
@@ -106,18 +113,30 @@ class Cluster:
                 raise AssertionError(f"{namespace}/{name}: not {what} after {timeout:g} s; status: {status}")
             time.sleep(0.1)
 
-    def wait_ready(self, namespace: str, name: str, timeout: float = 60) -> dict[str, Any]:
+    def wait_ready(self, namespace: str, name: str, timeout: float = PATIENCE) -> dict[str, Any]:
         return self.eventually(namespace, name, is_ready, "Ready", timeout)
 
     def url(self, namespace: str, name: str, rest: str = "") -> str:
         return f"{self.gateway}/serving/{namespace}/{name}{rest}"
+
+    def await_gateway(self) -> None:
+        """Returns once the gateway answers, and keeps doing so: of several, one that was killed or is new has left or is there."""
+        deadline, answered, last = time.monotonic() + PATIENCE, 0, ""
+        while answered < 20:
+            assert time.monotonic() < deadline, f"the gateway does not come back: {last}"
+            try:
+                httpx.get(self.gateway, timeout=10)
+                answered += 1
+            except httpx.TransportError as error:
+                answered, last = 0, repr(error)
+            time.sleep(0.05)
 
     def model_uri(self, directory: Path) -> str:
         """The storageUri under which the cluster finds a model that lies in `directory` here."""
         raise NotImplementedError
 
     def kill(self, part: Part, namespace: str = "") -> None:
-        """SIGKILL to the part's processes; of model servers and HAProxies to one, of a namespace's model servers."""
+        """SIGKILL to the part's processes; of model servers and HAProxies to one, of a namespace's model servers. Returns when they have ended."""
         raise NotImplementedError
 
     def save_state(self, namespace: str, test: str) -> None:
@@ -161,7 +180,7 @@ class LocalCluster(Cluster):
         self.await_ready()
         return self
 
-    def await_ready(self, timeout: float = 60) -> None:
+    def await_ready(self, timeout: float = PATIENCE) -> None:
         assert self.process is not None
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -199,8 +218,11 @@ class LocalCluster(Cluster):
             if part.value in words and (part is not Part.MODEL_SERVER or environment.get("POD_NAMESPACE") == namespace):
                 victims.append(child)
         assert victims, f"no process of {part.name} runs"
-        for victim in victims[:1] if part is Part.MODEL_SERVER else victims:
-            os.kill(victim.pid, signal.SIGKILL)
+        victims = victims[:1] if part is Part.MODEL_SERVER else victims
+        for victim in victims:
+            with suppress(psutil.NoSuchProcess):
+                victim.kill()
+        until(lambda: list(filter(runs, victims)), lambda left: not left, "dead", pause=0.01)
 
     def save_state(self, namespace: str, test: str) -> None:
         super().save_state(namespace, test)
@@ -209,6 +231,25 @@ class LocalCluster(Cluster):
         logs = self.directory / "logs"
         if (logs / namespace).exists():
             shutil.copytree(logs / namespace, folder / "logs", dirs_exist_ok=True)
+
+
+def until(
+    look: Callable[[], Seen], holds: Callable[[Seen], object], what: str, timeout: float = PATIENCE, pause: float = 0.1
+) -> Seen:
+    """What `look` sees once it `holds`; an AssertionError with what it saw last if that does not come in time."""
+    deadline = time.monotonic() + timeout
+    while not holds(seen := look()):
+        assert time.monotonic() < deadline, f"not {what} after {timeout:g} s, but {seen!r}"
+        time.sleep(pause)
+    return seen
+
+
+def runs(process: psutil.Process) -> bool:
+    """Whether it has not ended. One that nobody has waited for yet has, unless threads of it are left: those keep its connections open."""
+    try:
+        return process.is_running() and (process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def is_ready(service: dict[str, Any]) -> bool:

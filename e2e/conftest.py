@@ -26,9 +26,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A scenario's time limit does not count what the session's cluster takes to come up."""
+    """A scenario's time limit, which is for what hangs, does not count what the session's cluster takes to come up."""
     for item in items:
-        item.add_marker(pytest.mark.timeout(180, func_only=True))
+        item.add_marker(pytest.mark.timeout(600, func_only=True))
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +45,7 @@ def cluster(
 def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace of the test's own. What it held is written out if the test fails."""
     name = f"e2e-{uuid.uuid4().hex[:8]}"
-    cluster.kubectl("create", "namespace", name)
+    cluster.make_namespace(name)
     failed_before = request.session.testsfailed
     yield name
     if request.session.testsfailed > failed_before:

@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from e2e.cluster import ARTIFACTS, SAMPLES, Cluster, KubectlError, Part, free_port, mirrors
+from e2e.cluster import ARTIFACTS, SAMPLES, Cluster, KubectlError, Part, mirrors, until
+from fairlead.local.supervisor.home import free_port
 
 NAME = "-".join(
     filter(None, (os.environ.get("FAIRLEAD_E2E_CLUSTER", "fairlead-e2e"), os.environ.get("PYTEST_XDIST_WORKER")))
@@ -65,14 +66,14 @@ class KindCluster(Cluster):
         if not _run("docker", "images", "--quiet", CUSTOM_IMAGE).strip():
             _run("docker", "pull", CUSTOM_IMAGE, timeout=300)
         images = [*IMAGES, *filter(self.has_image, (RAY_IMAGE, TORCH_IMAGE))]
-        _run("kind", "load", "docker-image", "--name", NAME, "--nodes", ",".join(self.workers), *images, timeout=600)
+        _run("kind", "load", "docker-image", "--name", NAME, "--nodes", ",".join(self.workers), *images, timeout=1200)
         self._serve_models()
         self.helm_upgrade()
         if taken_up:  # the images' tag is the same as in the session before, their contents may not be
             for deployment in ("fairlead-operator", "fairlead-gateway"):
                 self.kubectl("rollout", "restart", f"deployment/{deployment}", "-n", SYSTEM)
             for deployment in ("fairlead-operator", "fairlead-gateway"):
-                self.kubectl("rollout", "status", f"deployment/{deployment}", "-n", SYSTEM, timeout=180)
+                self.kubectl("rollout", "status", f"deployment/{deployment}", "-n", SYSTEM, timeout=300)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -102,18 +103,18 @@ class KindCluster(Cluster):
         path = self.directory / "kind.json"
         path.write_text(json.dumps(config))
         create = ("kind", "create", "cluster", "--name", NAME, "--image", NODE_IMAGE, "--config", str(path))
-        _run(*create, "--kubeconfig", str(self.kubeconfig), "--wait", "180s", timeout=300)
+        _run(*create, "--kubeconfig", str(self.kubeconfig), "--wait", "300s", timeout=900)
         self.gateway = f"http://127.0.0.1:{port}"
 
     def _host_port(self) -> str:
         return _run("docker", "port", f"{NAME}-control-plane", f"{NODE_PORT}/tcp").strip().rpartition(":")[2]
 
-    def helm(self, *arguments: str, timeout: float = 240) -> str:
+    def helm(self, *arguments: str, timeout: float = 360) -> str:
         """Run helm against this cluster and return its stdout."""
         return _run("helm", *arguments, "--namespace", SYSTEM, "--kubeconfig", str(self.kubeconfig), timeout=timeout)
 
     def helm_upgrade(self, *settings: str) -> None:
-        """Install or upgrade the chart and wait until all of it is up."""
+        """Install or upgrade the chart and wait until all of it is up, and the nodes lead to it."""
         values = {
             "image": {"tag": TAG},
             "gateway": {"service": {"type": "NodePort", "nodePort": NODE_PORT}},
@@ -126,7 +127,18 @@ class KindCluster(Cluster):
         path.write_text(json.dumps(values))
         flags = [word for setting in settings for word in ("--set", setting)]
         install = ("upgrade", "--install", "fairlead", str(CHART), "--create-namespace", "--values", str(path))
-        self.helm(*install, "--wait", "--timeout", "180s", *flags)
+        self.helm(*install, "--wait", "--timeout", "300s", *flags)
+        self.await_gateway()
+
+    def make_namespace(self, name: str) -> None:
+        """With the ServiceAccount that the control plane adds a moment later, and without which no pod is let in."""
+        super().make_namespace(name)
+        find = ("get", "serviceaccounts", "--namespace", name, "-o", "name")
+        until(
+            lambda: self.kubectl(*find).split(),
+            lambda found: "serviceaccount/default" in found,
+            "with a ServiceAccount",
+        )
 
     def _serve_models(self) -> None:
         """The models as files behind a plain HTTP server in the cluster."""
@@ -164,7 +176,7 @@ class KindCluster(Cluster):
         whole = ("apply", "--server-side", "--force-conflicts")
         self.kubectl(*whole, "--namespace", MODELS, "-f", "-", stdin=config)
         self.apply(MODELS, deployment, service)
-        self.kubectl("rollout", "status", "deployment/models", "-n", MODELS, "--timeout=120s", timeout=150)
+        self.kubectl("rollout", "status", "deployment/models", "-n", MODELS, "--timeout=300s", timeout=330)
 
     def model_uri(self, directory: Path) -> str:
         return f"http://models.{MODELS}.svc.cluster.local/{directory.name}.skops"
@@ -197,7 +209,9 @@ class KindCluster(Cluster):
             # The node images have ctr always, crictl only where kind's authors built them.
             tasks = _run("docker", "exec", node, "ctr", "--namespace", "k8s.io", "tasks", "ls")
             pids = {task: pid for task, pid, *_ in (line.split() for line in tasks.splitlines()[1:])}
-            _run("docker", "exec", node, "kill", "-9", pids[identifier])
+            assert identifier in pids, f"container {container} in {namespace} has ended by itself"
+            end = f"kill -9 {pids[identifier]}; while [ -d /proc/{pids[identifier]} ]; do sleep 0.05; done"
+            _run("docker", "exec", node, "sh", "-c", end)
 
     def save_state(self, namespace: str, test: str) -> None:
         super().save_state(namespace, test)

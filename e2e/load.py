@@ -11,6 +11,8 @@ from typing import Any, Self
 
 import aiohttp
 
+from e2e.cluster import PATIENCE, until
+
 
 @dataclass
 class Answers:
@@ -31,9 +33,21 @@ class Answers:
         recent = [seen for at, seen in self.history if at >= since]
         return sum(1 for seen in recent if seen == value), len(recent)
 
+    def wait(self, value: Any, count: int = 1, since: float = 0.0) -> None:
+        """Returns once so many answers that were asked for after `since` had this value."""
+        until(
+            lambda: self.share(value, since), lambda seen: seen[0] >= count, f"{count} answers {value} of (those, all)"
+        )
+
+    def wait_any(self, count: int) -> float:
+        """Returns once so many requests that were asked for from now on have been answered; the moment from which they count."""
+        since = time.monotonic()
+        until(lambda: self.share(None, since)[1], lambda seen: seen >= count, f"{count} answers")
+        return since
+
 
 class Load:
-    """`rate` V1 predictions a second until the `with` block ends; every tenth on a connection of its own."""
+    """`rate` V1 predictions a second until the `with` block ends; every tenth on a connection of its own. The rate may be changed meanwhile."""
 
     def __init__(self, url: str, rate: float = 100, timeout: float = 30) -> None:
         self.url, self.rate, self.timeout = url, rate, timeout
@@ -45,18 +59,20 @@ class Load:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failed: object, *_: object) -> None:
         self._stop.set()
-        self._thread.join(self.timeout + 10)
+        self._thread.join(self.timeout + PATIENCE)
+        assert failed or not self._thread.is_alive(), "requests are still out: nobody knows what became of them"
 
     async def _run(self) -> None:
         timeout = aiohttp.ClientTimeout(total=self.timeout)
         async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as session:
             pending: set[asyncio.Task[None]] = set()
-            start, sent = time.monotonic(), 0
+            last, due, sent = time.monotonic(), 0.0, 0
             while not self._stop.is_set():
-                due = int((time.monotonic() - start) * self.rate)
-                while sent < due:
+                now = time.monotonic()
+                due, last = due + (now - last) * self.rate, now
+                while sent < int(due):
                     task = asyncio.create_task(self._one(session, fresh=sent % 10 == 0))
                     pending.add(task)
                     task.add_done_callback(pending.discard)
@@ -74,7 +90,7 @@ class Load:
                     self._failed(at, f"{response.status}: {body[:200]}")
                     return
                 value = (await response.json())["predictions"][0]
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (aiohttp.ClientError, OSError, ValueError, LookupError) as error:
             self._failed(at, f"{type(error).__name__}: {error}")
             return
         self.answers.values[value] += 1

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import httpx
 import pytest
 
 from e2e.burst import burst
-from e2e.cluster import Cluster, LocalCluster, Part
+from e2e.cluster import Cluster, LocalCluster, Part, until
 from e2e.load import Load
 from e2e.manifests import sklearn
 from e2e.models import constant_model
@@ -27,6 +28,8 @@ SOON = {
     "fairlead.dev/panic-window": "2s",
 }
 """Delays of seconds, so that a test needs not wait for minutes."""
+HELD_SECONDS = 8
+"""How long requests wait for a model that cannot come, where a test says so."""
 
 
 def scaled(name: str, uri: str, **predictor: Any) -> dict[str, Any]:
@@ -40,25 +43,20 @@ def replicas(cluster: Cluster, namespace: str, name: str) -> int:
     return found
 
 
-def await_replicas(cluster: Cluster, namespace: str, name: str, least: int, most: int, timeout: float = 40) -> None:
-    deadline = time.monotonic() + timeout
-    while not least <= (now := replicas(cluster, namespace, name)) <= most:
-        assert time.monotonic() < deadline, f"{name} has {now} replicas after {timeout:g} s, not {least} to {most}"
-        time.sleep(0.2)
+def await_replicas(cluster: Cluster, namespace: str, name: str, wanted: int) -> None:
+    until(lambda: replicas(cluster, namespace, name), lambda now: now == wanted, f"{wanted} replicas of {name}")
 
 
 def asleep(cluster: Cluster, namespace: str, name: str) -> None:
     """Returns once the service is at zero and no pod of it is left."""
-    await_replicas(cluster, namespace, name, 0, 0)
-    deadline = time.monotonic() + 60
-    while cluster.kubectl("get", "pods", "-n", namespace, "-o", "name").strip():
-        assert time.monotonic() < deadline, "pods are still there"
-        time.sleep(0.2)
+    await_replicas(cluster, namespace, name, 0)
+    pods = ("get", "pods", "-n", namespace, "-o", "name")
+    until(lambda: cluster.kubectl(*pods).split(), lambda found: not found, "without pods")
 
 
 def predict(cluster: Cluster, namespace: str, name: str) -> httpx.Response:
     url = cluster.url(namespace, name, f"/v1/models/{name}:predict")
-    return httpx.post(url, json={"instances": ROW}, timeout=100)
+    return httpx.post(url, json={"instances": ROW}, timeout=180)
 
 
 def test_a_service_without_requests_goes_to_zero_and_the_next_request_wakes_it(
@@ -68,7 +66,7 @@ def test_a_service_without_requests_goes_to_zero_and_the_next_request_wakes_it(
     cluster.wait_ready(namespace, "digits")
     for _ in range(2):
         asleep(cluster, namespace, "digits")
-        cluster.wait_ready(namespace, "digits", timeout=10)  # a request sent now succeeds: it is held, and answered
+        cluster.wait_ready(namespace, "digits")  # a request sent now succeeds: it is held, and answered
         began = time.monotonic()
         answer = predict(cluster, namespace, "digits")
         seconds = time.monotonic() - began
@@ -89,11 +87,11 @@ def test_replicas_follow_the_load_up_and_down_without_a_failure(
     cluster.apply(namespace, service)
     cluster.wait_ready(namespace, "digits")
     with Load(cluster.url(namespace, "digits", "/v1/models/digits:predict"), rate=40) as load:
-        await_replicas(cluster, namespace, "digits", 2, 2)
+        await_replicas(cluster, namespace, "digits", 2)
         time.sleep(4)
         load.rate = 5
-        await_replicas(cluster, namespace, "digits", 1, 1)
-        time.sleep(1)
+        await_replicas(cluster, namespace, "digits", 1)
+        load.answers.wait_any(10)
     assert not load.answers.failures, load.answers.failures[:5]
     assert load.answers.values
 
@@ -111,6 +109,7 @@ def test_five_hundred_requests_into_zero_are_all_answered(
     for _ in range(BURSTS):
         asleep(cluster, namespace, "digits")
         alone = burst(cluster.gateway, namespace, "digits", 1, rpc=rpc)
+        assert not alone.failures, alone.failures
         asleep(cluster, namespace, "digits")
         answers = burst(cluster.gateway, namespace, "digits", 500, rpc=rpc)
         assert not answers.failures, answers.failures[:5]
@@ -140,47 +139,36 @@ def test_a_part_killed_while_requests_wait_for_the_wake_up(
     if part is Part.HAPROXY:
         # What HAProxy held is gone with its connections; a client that asks again is answered.
         assert all("Error" in failure or failure.startswith("503") for failure in answers.failures), answers.failures
-        await_gateway(cluster)
+        cluster.await_gateway()
         answers = burst(cluster.gateway, namespace, "digits", 40)
     assert not answers.failures, answers.failures[:5]
     cluster.await_api()
 
 
-def kill_as_soon_as_it_runs(cluster: Cluster, namespace: str, timeout: float = 60) -> None:
+def kill_as_soon_as_it_runs(cluster: Cluster, namespace: str) -> None:
     """The model server, which has begun then and does not serve yet."""
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            return cluster.kill(Part.MODEL_SERVER, namespace)
-        except AssertionError:  # there is none yet
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
 
-
-def await_gateway(cluster: Cluster, timeout: float = 30) -> None:
-    """Returns once HAProxy answers, and keeps doing so: of several gateways, the one that was killed has left or is back."""
-    deadline, answered = time.monotonic() + timeout, 0
-    while answered < 20:
-        assert time.monotonic() < deadline, "the gateway does not come back"
+    def killed() -> str:
         try:
-            httpx.get(cluster.gateway, timeout=2)
-            answered += 1
-        except httpx.TransportError:
-            answered = 0
-        time.sleep(0.05)
+            cluster.kill(Part.MODEL_SERVER, namespace)
+        except AssertionError as error:  # there is none yet
+            return str(error)
+        return ""
+
+    until(killed, lambda refused: not refused, "killed")
 
 
 def test_an_operator_killed_in_the_middle_of_a_spike_scales_nothing_down(
     cluster: Cluster, namespace: str, models: dict[str, Path]
 ) -> None:
     service = scaled(
-        "digits", cluster.model_uri(models["v1"]), minReplicas=1, maxReplicas=2, scaleMetric="rps", scaleTarget=20
+        "digits", cluster.model_uri(models["v1"]), minReplicas=1, maxReplicas=2, scaleMetric="rps", scaleTarget=15
     )
     cluster.apply(namespace, service)
     cluster.wait_ready(namespace, "digits")
-    with Load(cluster.url(namespace, "digits", "/v1/models/digits:predict"), rate=40) as load:
-        await_replicas(cluster, namespace, "digits", 2, 2)
+    # So much more than one pod's share that a load which a busy machine lets stall for seconds is still a spike.
+    with Load(cluster.url(namespace, "digits", "/v1/models/digits:predict"), rate=60) as load:
+        await_replicas(cluster, namespace, "digits", 2)
         cluster.kill(Part.OPERATOR)
         deadline = time.monotonic() + 8
         while time.monotonic() < deadline:
@@ -195,9 +183,8 @@ def test_the_only_model_server_killed_under_load_fails_no_request_that_it_had_no
     cluster.apply(namespace, sklearn("digits", cluster.model_uri(models["v1"])))
     cluster.wait_ready(namespace, "digits")
     with Load(cluster.url(namespace, "digits", "/v1/models/digits:predict"), rate=30, timeout=60) as load:
-        time.sleep(1)
+        load.answers.wait_any(20)
         cluster.kill(Part.MODEL_SERVER, namespace)
-        time.sleep(0.5)  # until the kernel has closed its connections
         gone = time.monotonic()
         time.sleep(8)
     # What was with the server that died may not be sent again, and its client hears of that; what came later has waited for the next server.
@@ -218,11 +205,12 @@ def test_a_model_that_cannot_come_back_says_why_after_a_bounded_wait_and_then_at
     assert answer.headers["retry-after"]
     assert "digits-predictor-00001" in answer.json()["error"]
     assert str(model) in answer.json()["error"]
-    assert time.monotonic() - began < 40
+    assert time.monotonic() - began < 60
     cluster.eventually(namespace, "digits", lambda s: mode(s) == "Paused", "paused")
     began = time.monotonic()
     again = predict(cluster, namespace, "digits")
-    assert (again.status_code, time.monotonic() - began < 2) == (503, True)
+    assert again.status_code == 503
+    assert time.monotonic() - began < HELD_SECONDS, "it has been held"
     assert str(model) in again.json()["error"]
     assert replicas(cluster, namespace, "digits") == 0
 
@@ -233,7 +221,7 @@ def test_a_wake_up_that_cannot_succeed_is_given_up_by_the_operator_that_takes_ov
     model = model_taken_away(cluster, namespace, tmp_path)
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(predict, cluster, namespace, "digits")
-        await_replicas(cluster, namespace, "digits", 1, 1)
+        await_replicas(cluster, namespace, "digits", 1)
         cluster.kill(Part.OPERATOR)
         answer = asking.result()
     assert answer.status_code == 503
@@ -248,7 +236,7 @@ def model_taken_away(cluster: Cluster, namespace: str, directory: Path) -> Path:
         pytest.skip("a model that is taken away under a running service: only where the models lie on this machine")
     model = constant_model(directory / "model", 1)
     service = scaled("digits", cluster.model_uri(model), minReplicas=0)
-    service["metadata"]["annotations"] |= {"fairlead.dev/activation-timeout": "8s"}
+    service["metadata"]["annotations"] |= {"fairlead.dev/activation-timeout": f"{HELD_SECONDS}s"}
     cluster.apply(namespace, service)
     cluster.wait_ready(namespace, "digits")
     asleep(cluster, namespace, "digits")
@@ -271,26 +259,19 @@ def test_a_canary_at_zero_is_ready_before_its_share_moves_to_it(
     cluster.wait_ready(namespace, "digits")
     with Load(cluster.url(namespace, "digits", "/v1/models/digits:predict"), rate=20) as load:
         canary = "digits-predictor-00002"
-        deadline = time.monotonic() + 60
-        while cluster.get(namespace, canary, "deployment")["spec"].get("replicas", 1):
-            assert time.monotonic() < deadline, "a canary without a share stays up"
-            time.sleep(0.2)
+        deployed = partial(cluster.get, namespace, canary, "deployment")
+        until(deployed, lambda seen: seen["spec"].get("replicas", 1) == 0, "at zero, which a canary without a share is")
         dark["spec"]["predictor"]["canaryTrafficPercent"] = 50
         cluster.apply(namespace, dark)
-        moved = False
-        while not moved:
-            assert time.monotonic() < deadline + 60, "the share does not move"
-            shares = {t["revisionName"]: t["percent"] for t in traffic(cluster.get(namespace, "digits"))}
-            moved = shares.get(canary, 0) == 50
-            if moved:
-                status = cluster.get(namespace, canary, "deployment")["status"]
-                assert status.get("availableReplicas", 0) >= 1
-            time.sleep(0.1)
+        cluster.eventually(
+            namespace, "digits", lambda s: share(s, canary) == 50, "with half of the traffic at the canary"
+        )
+        assert deployed()["status"].get("availableReplicas", 0) >= 1
+        load.answers.wait(2)
         time.sleep(3)
     assert not load.answers.failures, load.answers.failures[:5]
-    assert load.answers.values[2] > 0
 
 
-def traffic(service: dict[str, Any]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = service["status"]["components"]["predictor"]["traffic"]
-    return found
+def share(service: dict[str, Any], revision: str) -> int:
+    shares = {t["revisionName"]: t["percent"] for t in service["status"]["components"]["predictor"]["traffic"]}
+    return int(shares.get(revision, 0))

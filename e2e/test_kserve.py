@@ -27,7 +27,7 @@ from kserve import (
 from kubernetes.client import AppsV1Api, CoreV1Api, V1Container, V1ContainerPort, V1ObjectMeta, V1ResourceRequirements
 from kubernetes.client.rest import ApiException
 
-from e2e.cluster import KSERVES_IRIS, KSERVES_OTHER_IRIS, Cluster
+from e2e.cluster import KSERVES_IRIS, KSERVES_OTHER_IRIS, PATIENCE, Cluster
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -65,7 +65,7 @@ class Services:
         self.client.wait_isvc_ready(
             name,
             namespace=self.namespace,
-            timeout_seconds=120,
+            timeout_seconds=int(PATIENCE),
             polling_interval=1,
             expected_generation=generation,
         )
@@ -105,7 +105,7 @@ def predictor(uri: str = KSERVES_IRIS, name: str | None = None, least: int | Non
     return V1beta1PredictorSpec(min_replicas=least, name=name, model=model(uri=uri))
 
 
-def eventually(holds: Callable[[], bool], what: str, timeout: float = 60) -> None:
+def eventually(holds: Callable[[], bool], what: str, timeout: float = PATIENCE) -> None:
     deadline = time.monotonic() + timeout
     while not holds():
         assert time.monotonic() < deadline, f"not {what} after {timeout:g} s"
@@ -202,7 +202,7 @@ def test_a_scheduler_and_a_sidecar_of_the_users_are_the_pods(services: Services)
     sidecar = V1Container(
         name="agent",
         image="python:3.11-slim",
-        command=["python", "-m", "http.server", "9000", "--directory", "/tmp"],
+        command=["sh", "-c", 'exec python -m http.server 9000 --bind "${HOST:-0.0.0.0}" --directory /tmp'],
         resources=SMALL,
     )
     services.create(
@@ -263,7 +263,7 @@ def test_a_canary_is_promoted_by_its_name_and_its_pods_stay(canaried: Canaried) 
 def test_a_canary_that_is_dropped_leaves_nothing(canaried: Canaried) -> None:
     canaried.services.patch(canaried.name, predictor(), annotations=canaried.annotations, canary=[])
     eventually(lambda: canaried.deployed() == [canaried.stable], "left with the stable Deployment")
-    assert canaried.reason() is None
+    eventually(lambda: canaried.reason() is None, "said to have no canaries")
 
 
 def test_a_service_that_is_stopped_says_so_of_its_canaries_too(canaried: Canaried) -> None:

@@ -28,7 +28,7 @@ def kind(cluster: Cluster) -> KindCluster:
 
 
 def predictions(kind: KindCluster, namespace: str, name: str) -> list[int]:
-    answer = httpx.post(kind.url(namespace, name, f"/v1/models/{name}:predict"), json=ROW, timeout=30)
+    answer = httpx.post(kind.url(namespace, name, f"/v1/models/{name}:predict"), json=ROW, timeout=60)
     answer.raise_for_status()
     found: list[int] = answer.json()["predictions"]
     return found
@@ -72,7 +72,7 @@ def image(kind: KindCluster, namespace: str, models: dict[str, Path], tmp_path: 
         ("kind", "load", "docker-image", "--name", NAME, "--nodes", ",".join(kind.workers), name),
         ("docker", "rmi", name),
     ):
-        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        subprocess.run(command, check=True, capture_output=True, timeout=300)
     return name
 
 
@@ -141,7 +141,7 @@ class Source:
                 "spec": {"selector": labels, "ports": [{"port": 80, "targetPort": 8080}]},
             },
         )
-        kind.kubectl("wait", "--for=condition=Ready", "pod/source", "-n", namespace, "--timeout=60s", timeout=70)
+        kind.kubectl("wait", "--for=condition=Ready", "pod/source", "-n", namespace, "--timeout=120s", timeout=130)
 
     def uri(self, version: str) -> str:
         """With its digest: what is in the cache then needs no word from the source."""
@@ -153,7 +153,7 @@ class Source:
         return int(self.kind.kubectl("exec", "source", "-n", self.namespace, "--", "python", "-c", read))
 
     def go(self) -> None:
-        self.kind.kubectl("delete", "pod", "source", "-n", self.namespace, "--timeout=30s")
+        self.kind.kubectl("delete", "pod", "source", "-n", self.namespace, "--timeout=110s")
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +204,7 @@ def test_two_pods_that_start_on_a_node_at_once_fetch_once(cached: KindCluster, n
     cached.wait_ready(namespace, "iris")
     deployed = cached.get(namespace, "iris-predictor", "deployment")
     assert deployed["spec"]["replicas"] == 2
-    cached.kubectl("rollout", "status", "deployment/iris-predictor", "-n", namespace, "--timeout=60s", timeout=70)
+    cached.kubectl("rollout", "status", "deployment/iris-predictor", "-n", namespace, "--timeout=120s", timeout=130)
     assert source.asked() == 1
     assert predictions(cached, namespace, "iris") == [3]
 

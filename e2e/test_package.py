@@ -48,13 +48,15 @@ def test_a_packaged_class_becomes_ready_and_answers_over_http_and_grpc(
     )
     assert done.returncode == 0, done.stderr
     cluster.kubectl("apply", "--namespace", namespace, "-f", "-", stdin=done.stdout)
-    cluster.wait_ready(namespace, "scorer", timeout=120)
+    cluster.wait_ready(namespace, "scorer")
     document = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1.5, 2]}]}
-    answer = httpx.post(cluster.url(namespace, "scorer", "/v2/models/scorer/infer"), json=document, timeout=30)
+    answer = httpx.post(cluster.url(namespace, "scorer", "/v2/models/scorer/infer"), json=document, timeout=60)
     assert answer.json()["outputs"][0]["data"] == [4.5], answer.text
 
     script = str(Path(__file__).with_name("grpc_infer.py"))
     arguments = [urlsplit(cluster.gateway).netloc, f"scorer-{namespace}.example.com", "scorer", "2"]
-    grpc = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    grpc = subprocess.run(
+        [sys.executable, script, *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
     assert grpc.returncode == 0, grpc.stderr
     assert json.loads(grpc.stdout) == [1.0]

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from e2e.cluster import Cluster
+from e2e.cluster import PATIENCE, Cluster
 from e2e.kind import KindCluster
 from e2e.manifests import inference_service, sklearn
 
@@ -45,10 +45,10 @@ def test_what_a_model_is_asked_and_answers_is_sent_to_the_loggers_address(
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"cpu": "1", "memory": "128Mi"}},
     }
     cluster.apply(namespace, inference_service("dumper", {"containers": [container]}))
-    cluster.wait_ready(namespace, "dumper", timeout=90)
+    cluster.wait_ready(namespace, "dumper")
     logger = {"url": inside(cluster, namespace, "dumper"), "metadataHeaders": ["X-Tenant"]}
     cluster.apply(namespace, sklearn("digits", cluster.model_uri(models["v1"]), logger=logger))
-    service = cluster.wait_ready(namespace, "digits", timeout=90)
+    service = cluster.wait_ready(namespace, "digits")
     assert "FieldsNotActedOn" not in [condition["type"] for condition in service["status"]["conditions"]]
 
     question = json.dumps({"instances": [[0.0, 0.0, 0.0, 0.0]]})
@@ -82,7 +82,7 @@ def inside(cluster: Cluster, namespace: str, name: str) -> str:
     return cluster.url(namespace, name, "/")
 
 
-def events(cluster: Cluster, namespace: str, types: set[str], timeout: float = 60) -> dict[str, dict[str, Any]]:
+def events(cluster: Cluster, namespace: str, types: set[str], timeout: float = PATIENCE) -> dict[str, dict[str, Any]]:
     """What the dumper has printed, by type, once there is one of each. One may be there twice: its answer was lost."""
     deadline = time.monotonic() + timeout
     selector = "serving.kserve.io/inferenceservice=dumper"

@@ -76,7 +76,7 @@ def test_the_sample_becomes_ready_and_answers(cluster: Cluster, namespace: str, 
         pytest.skip(f"{TORCH_IMAGE} is not built: make images-all")
     for name in filter(None, (asked.before, sample)):
         cluster.kubectl("apply", "--namespace", namespace, "-f", str(SAMPLES / f"{name}.yaml"))
-        service = cluster.wait_ready(namespace, service_in(SAMPLES / f"{name}.yaml"), timeout=90)
+        service = cluster.wait_ready(namespace, service_in(SAMPLES / f"{name}.yaml"), timeout=240)
     name = service["metadata"]["name"]
     for model, answer in asked.answers.items():
         path = f"/v1/models/{model}:predict"
@@ -92,7 +92,7 @@ def test_the_sample_becomes_ready_and_answers(cluster: Cluster, namespace: str, 
         assert reply.status_code == 200, reply.text
         assert "average petal width" in reply.text
     if asked.page:
-        assert httpx.get(cluster.url(namespace, name, "/")).status_code == 200
+        assert httpx.get(cluster.url(namespace, name, "/"), timeout=60).status_code == 200
 
 
 def service_in(sample: Path) -> str:
@@ -115,6 +115,6 @@ def told(predictions: Any) -> Any:
 def grpc_answer(cluster: Cluster, host: str, model: str) -> Any:
     script = str(Path(__file__).with_name("grpc_infer.py"))
     arguments = [urlsplit(cluster.gateway).netloc, host, model, "4"]
-    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, timeout=90)
+    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -38,7 +38,7 @@ def test_kserves_client_creates_waits_patches_and_deletes(
 
     client = KServeClient(config_file=str(cluster.kubeconfig))
     client.create(service("v1"))
-    client.wait_isvc_ready("digits", namespace=namespace, timeout_seconds=60, polling_interval=1)
+    client.wait_isvc_ready("digits", namespace=namespace, timeout_seconds=120, polling_interval=1)
     client.patch("digits", service("v2", percent=20), namespace=namespace)
     cluster.eventually(
         namespace,
