@@ -71,7 +71,7 @@ class Environment:
         return [e["addresses"][0] for e in self.endpoints() if e["conditions"]["ready"]]
 
 
-async def until(holds: Callable[[], Any], what: str, seconds: float = 15) -> None:
+async def until(holds: Callable[[], Any], what: str, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"not {what} after {seconds} s"
@@ -106,7 +106,7 @@ def pod(*containers: Object, **spec: Any) -> Object:
 def deployment(image: str = "v1", replicas: int = 1, **fields: Any) -> Object:
     template = {
         "metadata": {"labels": {"app": "a"}},
-        "spec": {"containers": [container(image=image, readinessProbe=PROBE, **fields)]},
+        "spec": {"containers": [container(image=image, **{"readinessProbe": PROBE, **fields})]},
     }
     strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
     spec = {"replicas": replicas, "selector": {"matchLabels": {"app": "a"}}, "template": template, "strategy": strategy}
@@ -120,7 +120,7 @@ SERVICE = {
 
 
 def fetch(address: str) -> str:
-    with urllib.request.urlopen(f"http://{address}:8080/", timeout=2) as answer:
+    with urllib.request.urlopen(f"http://{address}:8080/", timeout=30) as answer:
         return str(answer.read().decode())
 
 
@@ -135,7 +135,8 @@ async def test_a_deployment_becomes_a_process_that_its_services_endpoints_lead_t
         log = tmp_path / "logs" / "ns" / env.pod()["metadata"]["name"] / "c" / "0.log"
         assert log.read_text().startswith("hello from d-")
         assert api.objects(NODES)[0]["metadata"]["name"] == "laptop"
-        assert {"ScalingReplicaSet", "Started"} <= {event["reason"] for event in api.objects(EVENTS)}
+        events = {"ScalingReplicaSet", "Started"}
+        await until(lambda: events <= {event["reason"] for event in api.objects(EVENTS)}, "told in events")
 
 
 async def test_a_settled_node_writes_nothing(api: Any, tmp_path: Path) -> None:
@@ -143,8 +144,10 @@ async def test_a_settled_node_writes_nothing(api: Any, tmp_path: Path) -> None:
         await api.create(SERVICES, SERVICE)
         await api.create(DEPLOYMENTS, deployment())
         await until(env.ready_addresses, "in the endpoints")
-        await asyncio.sleep(0.5)
-        before = api.writes
+        before = -1
+        while before != api.writes:  # what it has still to say of the start
+            before = api.writes
+            await asyncio.sleep(0.7)
         await asyncio.sleep(1.2)
         assert api.writes == before
 
@@ -152,14 +155,15 @@ async def test_a_settled_node_writes_nothing(api: Any, tmp_path: Path) -> None:
 async def test_a_killed_server_is_unready_at_once_and_back_without_a_wait(api: Any, tmp_path: Path) -> None:
     async with node(api, tmp_path) as env:
         await api.create(SERVICES, SERVICE)
-        await api.create(DEPLOYMENTS, deployment())
+        await api.create(DEPLOYMENTS, deployment(readinessProbe=PROBE | {"failureThreshold": 60}))
         await until(env.ready_addresses, "in the endpoints")
         killed = time.monotonic()
         for process in env.processes():
             os.kill(process, signal.SIGKILL)
-        await until(lambda: not env.ready_addresses(), "out of the endpoints", 0.5)
+        await until(lambda: not env.ready_addresses(), "out of the endpoints")
+        assert time.monotonic() - killed < 30, "as late as probes would have told"
         await until(env.ready_addresses, "back in the endpoints")
-        assert time.monotonic() - killed < 3
+        assert "BackOff" not in {event["reason"] for event in api.objects(EVENTS)}
         status = env.container()
         assert status["restartCount"] == 1
         assert status["lastState"]["terminated"] | {"exitCode": 137, "signal": 9} == status["lastState"]["terminated"]
@@ -290,7 +294,7 @@ while True: time.sleep(1)
         began = time.monotonic()
         await api.delete(PODS, "p", "ns")
         await until(lambda: not env.pods(), "gone")
-        assert 0.9 < time.monotonic() - began < 3
+        assert 0.9 < time.monotonic() - began < 20
         assert env.processes() == []
 
 

@@ -18,7 +18,7 @@ NAMED: dict[str, Any] = {"name": "c", "ports": [{"containerPort": 1, "name": "ot
 
 
 async def ask(probe: dict[str, Any], container: dict[str, Any] | None = None) -> str | None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         return await prober.ask(probe, container or NAMED, HOST, dict(os.environ))
 
 

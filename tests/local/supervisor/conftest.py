@@ -46,6 +46,10 @@ Server((os.environ['HOST'], 8080), Handler).serve_forever()
 """
 
 
+PATIENCE = 90.0
+"""Seconds until what is waited for counts as never coming: three processes start in one on a quiet machine."""
+
+
 class Up:
     """One `fairlead up` in a directory of its own."""
 
@@ -88,6 +92,7 @@ class Up:
         return found
 
     def pid_of(self, words: str) -> int:
+        until(lambda: any(words in line for line in self.processes().values()), f"process {words}")
         return next(pid for pid, line in sorted(self.processes().items()) if words in line)
 
     def answers(self, name: str = "echo", timeout: float = 5) -> bool:
@@ -99,10 +104,10 @@ class Up:
         except OSError:
             return False
 
-    def await_answer(self, seconds: float = 30) -> None:
+    def await_answer(self, seconds: float = PATIENCE) -> None:
         until(self.answers, f"an answer; output:\n{self.text}", seconds)
 
-    def interrupt(self, seconds: float = 15) -> int:
+    def interrupt(self, seconds: float = PATIENCE) -> int:
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(seconds)
 
@@ -112,7 +117,7 @@ class Up:
         sweep(self.mark)
 
 
-def until(holds: Callable[[], object], what: str, seconds: float = 20) -> None:
+def until(holds: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"no {what} after {seconds} s"
