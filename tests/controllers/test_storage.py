@@ -22,7 +22,7 @@ from fairlead.controllers.inferenceservice.errors import InvalidPredictorSpec
 from fairlead.controllers.inferenceservice.pods import digest, inputs, pod_template
 from fairlead.controllers.inferenceservice.podsource import PodSource, Surroundings
 from fairlead.controllers.inferenceservice.settings import Settings
-from fairlead.kube.errors import Invalid
+from fairlead.kube.errors import ApiError, BadRequest, Forbidden, Invalid
 from fairlead.kube.objects import Key
 from fairlead.kube.resources import (
     CLUSTER_STORAGE_CONTAINERS,
@@ -408,18 +408,46 @@ async def test_a_storage_container_that_is_named_and_not_there_is_an_invalid_spe
     assert "there is no ClusterStorageContainer 'acme'" in failure["message"]
 
 
-async def test_pods_that_the_api_server_refuses_are_told_in_status_with_its_words() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        Invalid(422, "Invalid", "spec.template.spec.volumes[0]: Required value: must specify a volume type"),
+        Forbidden(403, "Forbidden", "admission webhook 'validation.gatekeeper.sh' denied the request: no team label"),
+        BadRequest(400, "BadRequest", "admission webhook 'validate.kyverno.svc' denied the request: no team label"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_what_the_api_server_refuses_is_told_in_status_with_its_words_and_tried_again(error: ApiError) -> None:
     harness = Harness(Settings(image_volumes=True))
-    apply = harness.api.apply
+    apply, refuses = harness.api.apply, True
 
     async def refusing(resource: Resource, obj: Any, **options: Any) -> Any:
-        if resource == DEPLOYMENTS:
-            raise Invalid(422, "Invalid", "spec.template.spec.volumes[0]: Required value: must specify a volume type")
+        if resource == DEPLOYMENTS and refuses:
+            raise error
         return await apply(resource, obj, **options)
 
     harness.api.apply = refusing  # type: ignore[method-assign]
     harness.apply(isvc("oci://registry/iris:1"))
-    await harness.once()
-    failure = harness.status["modelStatus"]["lastFailureInfo"]
-    assert failure["reason"] == "InvalidPredictorSpec"
-    assert "must specify a volume type" in failure["message"]
+    for _ in range(2):
+        with pytest.raises(type(error)):
+            await harness.once()
+        failure = harness.status["modelStatus"]["lastFailureInfo"]
+        assert failure["reason"] == "InvalidPredictorSpec"
+        assert error.message in failure["message"]
+    assert ("Warning", "ReconcileFailed") in [event[:2] for event in harness.events.emitted]
+    refuses = False
+    await harness.settle()
+    assert harness.status["modelStatus"]["transitionStatus"] == "UpToDate"
+
+
+async def test_an_error_that_is_our_own_is_told_in_an_event() -> None:
+    harness = Harness()
+    harness.apply(isvc())
+
+    async def failing(resource: Resource, obj: Any, **options: Any) -> Any:
+        raise KeyError("serviceName")
+
+    harness.api.apply = failing  # type: ignore[method-assign]
+    with pytest.raises(KeyError):
+        await harness.once()
+    assert ("Warning", "ReconcileFailed") in [event[:2] for event in harness.events.emitted]

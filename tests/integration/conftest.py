@@ -28,7 +28,7 @@ from fairlead.kube.resources import NAMESPACES, Resource
 from fairlead.local.supervisor.home import free_port
 
 ASSETS = Path(os.environ.get("KUBEBUILDER_ASSETS", "/usr/local/kubebuilder/bin"))
-START_TIMEOUT = 60.0
+START_TIMEOUT = 100.0
 
 
 UNCACHED = Resource("", "v1", "podtemplates", "PodTemplate")
@@ -149,7 +149,7 @@ def _wait_ready(url: str, token: str, directory: Path, *processes: subprocess.Po
     deadline = time.monotonic() + START_TIMEOUT
     while True:
         try:
-            with urllib.request.urlopen(request, context=context, timeout=2) as response:
+            with urllib.request.urlopen(request, context=context, timeout=10) as response:
                 if response.status == 200:
                     return
         except OSError:

@@ -22,7 +22,7 @@ def rendered(*settings: str) -> list[dict[str, Any]]:
     """The chart's objects."""
     flags = [word for setting in settings for word in ("--set", setting)]
     command = ["helm", "template", "fairlead", str(CHART), "--namespace", "fairlead-system", *flags]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=True)
     return [document for document in yaml.safe_load_all(done.stdout) if document]
 
 
@@ -40,7 +40,7 @@ class OperatorProcess:
 
     def metric(self, name: str) -> float:
         """The sum of the metric's series."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=60) as answer:
             lines = answer.read().decode().splitlines()
         series = [line for line in lines if line.startswith((f"{name} ", f"{name}{{"))]
         return sum(float(line.rpartition(" ")[2]) for line in series)

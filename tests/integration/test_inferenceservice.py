@@ -15,6 +15,7 @@ from fairlead.controllers.inferenceservice.gateways import Answer
 from fairlead.controllers.inferenceservice.settings import Settings
 from fairlead.controllers.wiring import inference_service_controller
 from fairlead.kube.client import Client
+from fairlead.kube.errors import ApiError
 from fairlead.kube.events import Events
 from fairlead.kube.manager import Manager
 from fairlead.kube.objects import Key, Object
@@ -75,7 +76,7 @@ def isvc(namespace: str, uri: str, **predictor: Any) -> Object:
     }
 
 
-async def settled(client: Client, namespace: str, traffic: Mapping[str, int]) -> Object:
+async def settled(client: Client, namespace: str, traffic: Mapping[str, int], seconds: float = 15) -> Object:
     """The service, once it is ready with this traffic and only these predictor workloads are left."""
 
     async def there() -> Object | bool:
@@ -92,7 +93,7 @@ async def settled(client: Client, namespace: str, traffic: Mapping[str, int]) ->
         )
         return found if done else False
 
-    found: Object = await eventually(there)
+    found: Object = await eventually(there, seconds)
     return found
 
 
@@ -128,3 +129,70 @@ async def test_a_canarys_life_on_a_real_api_server(operator: CountingClient, nam
         return {"RevisionCreated", "RolledOut", "Pruned", "Ready"} <= {event["reason"] for event in events}
 
     await eventually(told)
+
+
+POLICIES = Resource(
+    "admissionregistration.k8s.io", "v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy", namespaced=False
+)
+BINDINGS = Resource(
+    "admissionregistration.k8s.io",
+    "v1",
+    "validatingadmissionpolicybindings",
+    "ValidatingAdmissionPolicyBinding",
+    namespaced=False,
+)
+
+
+async def test_a_policy_that_denies_its_deployments_is_told_in_status_until_it_goes(
+    operator: CountingClient, namespace: str
+) -> None:
+    rule = {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["deployments"]}
+    here = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    policy = {
+        "metadata": {"name": namespace},
+        "spec": {
+            "matchConstraints": {"resourceRules": [rule], "namespaceSelector": here},
+            "validations": [{"expression": "false", "message": "each Deployment must name its cost centre"}],
+        },
+    }
+    binding = {"metadata": {"name": namespace}, "spec": {"policyName": namespace, "validationActions": ["Deny"]}}
+    await operator.create(POLICIES, policy)
+    await operator.create(BINDINGS, binding)
+
+    async def denied() -> bool:
+        trial = {
+            "metadata": {"generateName": "trial-", "namespace": namespace},
+            "spec": {
+                "replicas": 0,
+                "selector": {"matchLabels": {"app": "trial"}},
+                "template": {
+                    "metadata": {"labels": {"app": "trial"}},
+                    "spec": {"containers": [{"name": "c", "image": "c"}]},
+                },
+            },
+        }
+        try:
+            made = await operator.create(DEPLOYMENTS, trial)
+        except ApiError as error:
+            return "cost centre" in error.message
+        await operator.delete(DEPLOYMENTS, made["metadata"]["name"], namespace)
+        return False
+
+    await eventually(denied)  # an API server hears of its policies after a while
+    service = isvc(namespace, "file:///v1")
+    await super(CountingClient, operator).apply(INFERENCE_SERVICES, service, field_manager="user")
+
+    async def told() -> bool:
+        found = await operator.get(INFERENCE_SERVICES, "iris", namespace)
+        failure = found.get("status", {}).get("modelStatus", {}).get("lastFailureInfo", {})
+        return (
+            failure.get("reason") == "InvalidPredictorSpec"
+            and "each Deployment must name its cost centre" in failure["message"]
+        )
+
+    await eventually(told)
+    await operator.delete(BINDINGS, namespace)
+    await operator.delete(POLICIES, namespace)
+    await settled(
+        operator, namespace, {"iris-predictor": 100}, 90
+    )  # the next try comes after as long as the last ones took

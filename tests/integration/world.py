@@ -42,7 +42,7 @@ async def node(client: Client, namespace: str) -> None:
         await asyncio.sleep(0.05)
 
 
-async def eventually(call: Callable[[], Awaitable[Any]], seconds: float = 15) -> Any:
+async def eventually(call: Callable[[], Awaitable[Any]], seconds: float = 60) -> Any:
     """The result of the call, as soon as it neither raises nor is false."""
     async with asyncio.timeout(seconds):
         while True:

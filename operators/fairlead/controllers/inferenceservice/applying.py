@@ -32,7 +32,7 @@ from fairlead.controllers.inferenceservice.workloads import (
     horizontal_pod_autoscaler,
     service,
 )
-from fairlead.kube.errors import AlreadyExists, BadRequest, Invalid
+from fairlead.kube.errors import AlreadyExists
 from fairlead.kube.objects import Key, Object, controller_of, key_of
 from fairlead.kube.resources import (
     CONTROLLER_REVISIONS,
@@ -135,11 +135,7 @@ async def _apply_workload(cluster: Cluster, workload: Workload, existing: Object
     if workload.group is not None:
         is_new = existing is None or carried(existing) != workload.revision.name
         await _apply_group(cluster, workload, workload.group, is_new=is_new)
-    try:
-        await _apply_own(cluster, DEPLOYMENTS, deployment(workload), workload.owner)
-    except (Invalid, BadRequest) as error:
-        # The pod's fields are passed on as they are given: what is wrong with them only the API server can tell.
-        raise InvalidPredictorSpec(f"the API server refuses its pods: {error.message}") from error
+    await _apply_own(cluster, DEPLOYMENTS, deployment(workload), workload.owner)
     if existing is None:
         await _scale(cluster, workload, key, None)
     await _apply_own(cluster, SERVICES, service(workload), workload.owner)

@@ -28,7 +28,7 @@ from fairlead.controllers.inferenceservice.applying import (
 from fairlead.controllers.inferenceservice.autoscaled import asleep, autoscaling, scaled, starts, with_proof
 from fairlead.controllers.inferenceservice.catalogue import Catalogue
 from fairlead.controllers.inferenceservice.desired import Wanted, carry_out, wanted
-from fairlead.controllers.inferenceservice.errors import InvalidPredictorSpec, SpecError
+from fairlead.controllers.inferenceservice.errors import InvalidPredictorSpec, Leftover, SpecError
 from fairlead.controllers.inferenceservice.failures import Copies
 from fairlead.controllers.inferenceservice.gateways import Answer, Gateways, confirm, has_left
 from fairlead.controllers.inferenceservice.keda import Keda
@@ -57,6 +57,7 @@ from fairlead.controllers.inferenceservice.transitions import transitions
 from fairlead.controllers.inferenceservice.workloads import serves_grpc
 from fairlead.kube.backoff import Backoff
 from fairlead.kube.conditions import get_condition, is_true
+from fairlead.kube.errors import BadRequest, Conflict, Forbidden, Invalid, Unavailable
 from fairlead.kube.objects import Key, Object, key_of, utcnow
 from fairlead.kube.resources import DEPLOYMENTS, INFERENCE_SERVICES
 
@@ -119,6 +120,16 @@ class Reconciler:
             self._board.forget(key)
             return None
         try:
+            return await self._reconcile(owner)
+        except (Conflict, Leftover, Unavailable):  # of the moment
+            raise
+        except Exception as error:
+            told = f"{type(error).__name__}: {error}"
+            self._events.emit(owner, "Warning", "ReconcileFailed", f"tried again until it succeeds: {told:.900}")
+            raise
+
+    async def _reconcile(self, owner: Object) -> float | None:
+        try:
             isvc = InferenceService.parse(owner)
         except InvalidObject as error:
             await self._refuse(_unreadable(owner), owner, InvalidPredictorSpec("; ".join(map(str, error.problems))))
@@ -133,6 +144,11 @@ class Reconciler:
         except SpecError as error:
             await self._refuse(isvc, owner, error)
             return None
+        except (BadRequest, Forbidden, Invalid) as error:
+            # A field that is passed on as it is given, and is wrong; or somebody's policy or quota, which may be another soon, unseen from here.
+            refused = f"the API server refuses to {error.where}: {error.message}"
+            await self._refuse(isvc, owner, InvalidPredictorSpec(refused))
+            raise
 
     # --- Deciding -------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """What can be wrong with an InferenceService that only the controller can see.
 
-SpecError                     shown in status as InvalidSpec with the reason that KServe gives it
+SpecError                     shown in status as InvalidSpec with the reason that KServe gives it; so is what the API server refuses, which is tried again
 ├── NoRuntime                 no ServingRuntime serves the model: NoSupportingRuntime, RuntimeNotRecognized, RuntimeDisabled
 └── InvalidPredictorSpec      the spec cannot be made into pods
 
