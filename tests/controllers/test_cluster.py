@@ -38,6 +38,13 @@ async def test_a_write_is_read_before_the_informer_has_it(api: FakeApi, owner: O
     assert [obj["metadata"]["name"] for obj in cluster.children(DEPLOYMENTS, owner)] == ["w"]
 
 
+async def test_who_reads_an_own_write_may_do_with_it_what_he_likes(api: FakeApi, owner: Object) -> None:
+    cluster = Cluster(api, api.stores)
+    await cluster.apply(DEPLOYMENTS, child(owner))
+    cluster.children(DEPLOYMENTS, owner)[0]["spec"]["replicas"] = 7
+    assert cluster.children(DEPLOYMENTS, owner)[0]["spec"]["replicas"] == 1
+
+
 async def test_what_the_informer_knows_better_is_believed(api: FakeApi, owner: Object) -> None:
     cluster = Cluster(api, api.stores)
     await cluster.apply(DEPLOYMENTS, child(owner))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -18,7 +18,7 @@ from fairlead.api.quantity import parse_quantity
 from fairlead.kube.errors import Conflict, NotFound
 from fairlead.kube.objects import Key, Object, controller_of, key_of, resource_version
 from fairlead.kube.resources import Resource
-from fairlead.kube.store import Store
+from fairlead.kube.store import Store, packed, unpacked
 
 Objects = list[Object]  # `Cluster.list` hides the builtin inside the class
 
@@ -64,6 +64,18 @@ class Writer(Protocol):
     ) -> str: ...
 
 
+class _Write(NamedTuple):
+    """An own write. With a thousand services there are as many that an informer has not caught up with: kept as JSON, like a store's objects."""
+
+    when: float
+    uid: str
+    version: int = 0
+    services: Sequence[str] = ()
+    """Under which the object is found by its index."""
+    packed: bytes | None = None
+    """None: it is deleted."""
+
+
 class Cluster:
     def __init__(
         self, client: Writer, stores: Mapping[Resource, Store], *, clock: Callable[[], float] = time.monotonic
@@ -71,8 +83,8 @@ class Cluster:
         self.client = client
         self._stores = stores
         self._clock = clock
-        self._written: dict[tuple[Resource, Key], tuple[float, Object | None, str]] = {}
-        """(when, the object or None if deleted, its uid), oldest first."""
+        self._written: dict[tuple[Resource, Key], _Write] = {}
+        """Oldest first."""
         self._written_for: dict[tuple[Resource, str], set[Key]] = {}
 
     # --- Reading --------------------------------------------------------------------------------------------
@@ -128,45 +140,45 @@ class Cluster:
         except (NotFound, Conflict):
             return
         finally:
-            self._note(resource, key, None, uid)
+            self._note(resource, key, _Write(self._clock(), uid))
 
     # --- Own writes -----------------------------------------------------------------------------------------
 
     def _remember(self, resource: Resource, obj: Object) -> Object:
         obj["metadata"].pop("managedFields", None)
-        self._note(resource, key_of(obj), obj, obj["metadata"].get("uid", ""))
+        uid, services = obj["metadata"].get("uid", ""), tuple(by_service(obj))
+        self._note(resource, key_of(obj), _Write(self._clock(), uid, _version(obj), services, packed(obj)))
         return obj
 
-    def _note(self, resource: Resource, key: Key, obj: Object | None, uid: str) -> None:
+    def _note(self, resource: Resource, key: Key, write: _Write) -> None:
         self._forget(resource, key)
-        self._written[resource, key] = (self._clock(), obj, uid)
-        for index in by_service(obj) if obj else ():
-            self._written_for.setdefault((resource, index), set()).add(key)
-        (oldest_resource, oldest), (when, _, _) = next(iter(self._written.items()))
-        if self._clock() - when > FORGET_AFTER:
+        self._written[resource, key] = write
+        for service in write.services:
+            self._written_for.setdefault((resource, service), set()).add(key)
+        (oldest_resource, oldest), first = next(iter(self._written.items()))
+        if self._clock() - first.when > FORGET_AFTER:
             self._forget(oldest_resource, oldest)
 
     def _forget(self, resource: Resource, key: Key) -> None:
-        _, obj, _ = self._written.pop((resource, key), (0.0, None, ""))
-        for index in by_service(obj) if obj else ():
-            keys = self._written_for.get((resource, index), set())
+        write = self._written.pop((resource, key), None)
+        for service in write.services if write is not None else ():
+            keys = self._written_for.get((resource, service), set())
             keys.discard(key)
             if not keys:
-                self._written_for.pop((resource, index), None)
+                self._written_for.pop((resource, service), None)
 
     def _fresh(self, resource: Resource, key: Key, seen: Object | None) -> Object | None:
-        entry = self._written.get((resource, key))
-        if entry is None:
+        write = self._written.get((resource, key))
+        if write is None:
             return seen
-        when, written, uid = entry
-        if written is None:
-            caught_up = seen is None or seen["metadata"].get("uid") != uid
+        if write.packed is None:
+            caught_up = seen is None or seen["metadata"].get("uid") != write.uid
         else:
-            caught_up = seen is not None and _version(seen) >= _version(written)
-        if caught_up or self._clock() - when > FORGET_AFTER:
+            caught_up = seen is not None and _version(seen) >= write.version
+        if caught_up or self._clock() - write.when > FORGET_AFTER:
             self._forget(resource, key)
             return seen
-        return written
+        return unpacked(write.packed) if write.packed is not None else None
 
 
 def is_controlled(obj: Object, owner: Object) -> bool:

@@ -29,8 +29,7 @@ class _Entry(NamedTuple):
 
     @property
     def object(self) -> Object:
-        decoded: Object = orjson.loads(self.packed)
-        return decoded
+        return unpacked(self.packed)
 
 
 class Store:
@@ -85,7 +84,7 @@ class Store:
         key = key_of(obj)
         old = self.remove(key)
         summary = self._summary(obj) if self._summary else None
-        entry = _Entry(resource_version(obj), _packed(obj), summary)
+        entry = _Entry(resource_version(obj), packed(obj), summary)
         self._namespaces.setdefault(key.namespace, {})[key.name] = entry
         for name, indexer in self._indexers.items():
             for value in indexer(obj):
@@ -113,6 +112,11 @@ class Store:
         return self._namespaces.get(namespace or "", {}).get(name)
 
 
-def _packed(obj: Object) -> bytes:
+def packed(obj: Object) -> bytes:
     """A copy: orjson's own result keeps the buffer that it was written into, which is twice as large or more."""
     return memoryview(orjson.dumps(obj)).tobytes()
+
+
+def unpacked(json: bytes) -> Object:
+    obj: Object = orjson.loads(json)
+    return obj
