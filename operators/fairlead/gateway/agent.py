@@ -12,6 +12,7 @@ import logging
 import time
 
 from fairlead.gateway.catalogue import Catalogue
+from fairlead.gateway.clients import closed, ports_of
 from fairlead.gateway.demand import Demand, Prober, by_workload, places, to_check, with_answering
 from fairlead.gateway.haproxy import Haproxy, HaproxyError, HaproxyGone
 from fairlead.gateway.live import live_routes
@@ -68,6 +69,7 @@ class Agent:
             tasks.create_task(self._program(), name="program")
             tasks.create_task(self._guard(), name="guard")
             tasks.create_task(self._watch_demand(), name="demand")
+            tasks.create_task(self._watch_clients(), name="clients")
             tasks.create_task(self._prober.run(), name="prober")
             tasks.create_task(self.programmer.persist(), name="persist")
 
@@ -136,6 +138,14 @@ class Agent:
                 self._probe()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(notice.wait(), _HELD_EVERY if held else _IDLE_EVERY)
+
+    async def _watch_clients(self) -> None:
+        ports = ports_of(self.haproxy.settings.bind)
+        while True:
+            await asyncio.sleep(_HELD_EVERY)
+            if self.demand.held and (gone := await asyncio.to_thread(closed, ports)):
+                with contextlib.suppress(HaproxyError):
+                    await self.haproxy.forget(gone)
 
     def _probe(self) -> None:
         """Ask the pods that requests wait for."""

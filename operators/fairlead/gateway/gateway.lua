@@ -77,9 +77,11 @@ local function size(txn)
   return 16384 + math.min(chunked and math.huge or txn.f:req_body_size() or 0, 131072)
 end
 
--- held[backend] = { count =, waiting = { [ticket] = { seen =, bytes = } } }, where `seen` is the time at which that request was last seen
--- waiting. A client that goes away takes its coroutine with it, without a word; so a ticket that nobody has renewed for a second is void.
+-- held[backend] = { count =, waiting = { [ticket] = { seen =, bytes =, client = } } }, where `seen` is the time at which that request was last seen
+-- waiting. A client that HAProxy sees going away takes its coroutine with it, without a word; so a ticket that nobody has renewed for a second is void.
+-- Of those that it does not see going away the agent tells: gone[client] is when.
 local held, ticket, swept = {}, 0, 0
+local gone = {}
 local bytes = 0 -- of all that wait
 
 -- The agent is told at once when requests begin, or cease, to wait at a backend: HAProxy's log is a datagram to its socket, and costs nothing while
@@ -119,6 +121,9 @@ local function sweep(now)
       if now - entry.seen > 1000 then leave(backend, mine) end
     end
   end
+  for client, at in pairs(gone) do
+    if now - at > 5000 then gone[client] = nil end
+  end
 end
 
 -- Milliseconds for which a request of the backend may wait. It may change while requests wait: 0 says that nothing will come.
@@ -148,7 +153,7 @@ core.register_action("hold", { "http-req" }, function(txn)
   if patience(backend) == 0 then return refuse(txn, "unready") end
   local began = now_ms()
   sweep(began)
-  local entry = { seen = began, bytes = size(txn) }
+  local entry = { seen = began, bytes = size(txn), client = txn.sf:src() .. ":" .. txn.sf:src_port() }
   -- The first one of a backend waits even if others have all the bytes: it wakes the pods.
   local here = held[backend]
   if HOLD_LIMIT == 0 or here and (here.count >= HOLD_LIMIT or bytes + entry.bytes > HOLD_BYTES) then return refuse(txn, "full") end
@@ -170,6 +175,10 @@ core.register_action("hold", { "http-req" }, function(txn)
       txn:set_var("txn.backend", backend)
     end
     local owner = leads and upstream or upstreams:lookup(backend)
+    if gone[entry.client] then
+      leave(backend, mine)
+      return refuse(txn, "unready")
+    end
     if owner and owner ~= upstream then
       leave(backend, mine)
       return refuse(txn, "unrouted")
@@ -179,6 +188,10 @@ core.register_action("hold", { "http-req" }, function(txn)
   leave(backend, mine)
   if found then return end
   if successor and txn.f:stopping() then txn:set_var("txn.handover", true) else refuse(txn, "unready") end
+end)
+
+core.register_cli({ "forget" }, "forget ADDRESS:PORT...: clients that have closed their connections", function(_, _, ...)
+  for _, client in ipairs({ ... }) do gone[client] = now_ms() end
 end)
 
 core.register_cli({ "show", "held" }, "show held: the waiting requests by backend", function(applet)

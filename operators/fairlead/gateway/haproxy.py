@@ -22,6 +22,8 @@ from fairlead.gateway.state import MAPS, Command, State, map_file
 
 _LINE_LIMIT = 15_000
 """HAProxy reads one line of commands into one buffer of 16 KiB."""
+_WORDS_AT_MOST = 60
+"""HAProxy takes no more than 64 in a command."""
 _ANSWER_TIMEOUT = 10.0
 _RELOAD_TIMEOUT = 30.0
 _ASK_EVERY = 2.0
@@ -134,6 +136,11 @@ class Haproxy:
     async def held(self) -> dict[str, int]:
         """Requests that wait for a first pod, by backend."""
         return answers.held(await self._ask_worker("show held"))
+
+    async def forget(self, clients: Sequence[str]) -> None:
+        """Requests of these, `ADDRESS:PORT`, wait no longer."""
+        for first in range(0, len(clients), _WORDS_AT_MOST):
+            await self._ask_worker(" ".join(["forget", *clients[first : first + _WORDS_AT_MOST]]))
 
     @asynccontextmanager
     async def notices(self) -> AsyncIterator[asyncio.Event]:
