@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(shutil.which("helm") is None, reason="needs helm
 
 
 def helm(*arguments: str) -> str:
-    done = subprocess.run(["helm", *arguments], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(["helm", *arguments], capture_output=True, text=True, timeout=110, check=False)
     if done.returncode != 0:
         raise ValueError(done.stdout + done.stderr)
     return done.stdout
@@ -197,7 +197,7 @@ def test_a_gateway_that_goes_waits_for_its_successor(
     )
     if relieved_after == 0:
         (tmp_path / RELIEVED).touch()
-    subprocess.run([shell, flag, f"{instead}; {hook.replace(file, RELIEVED)}"], cwd=tmp_path, check=True, timeout=10)
+    subprocess.run([shell, flag, f"{instead}; {hook.replace(file, RELIEVED)}"], cwd=tmp_path, check=True, timeout=60)
     assert [int(line) for line in (tmp_path / "slept").read_text().split()] == slept
 
 

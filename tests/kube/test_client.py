@@ -270,7 +270,7 @@ async def test_a_watch_that_stalls_without_closing_is_noticed() -> None:
         began = time.monotonic()
         with pytest.raises(WatchStalled, match=r"^watch pods in ns: no event and no bookmark for"):
             await watched(client, silence=0.1)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 60
 
 
 async def test_a_watch_whose_connection_is_cut_is_unavailable() -> None:
@@ -314,7 +314,7 @@ async def test_a_watch_that_is_closed_early_gives_its_connection_up() -> None:
         async with aclosing(client.watch(PODS, "ns", resource_version="1")) as events:
             async for _ in events:
                 break
-        await asyncio.wait_for(closed.wait(), 5)
+        await asyncio.wait_for(closed.wait(), 60)
 
 
 async def test_a_log_is_followed_line_by_line_for_as_long_as_the_container_prints() -> None:

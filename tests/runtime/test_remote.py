@@ -118,7 +118,7 @@ async def test_a_kserve_transformer_calls_its_predictor(server, monkeypatch):
 
 def test_it_serves(server, serve):
     transformer = serve(connect(PlusOne("double"), settings(server.http)), grpc_port=None)
-    connection = http.client.HTTPConnection(transformer.http, timeout=20)
+    connection = http.client.HTTPConnection(transformer.http, timeout=60)
     connection.request("POST", "/v1/models/double:predict", b'{"instances": [[0, 1, 2]]}')
     assert json.loads(connection.getresponse().read()) == {"predictions": [[200.0, 400.0, 600.0]]}
     connection.close()

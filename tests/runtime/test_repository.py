@@ -47,7 +47,7 @@ async def test_one_model_that_loads_slowly_holds_no_other():
 
     class Slow(Constant):
         def load(self):
-            gate.wait(10)
+            gate.wait(60)
 
     repository = Repository()
     repository.add("slow", Slow)
@@ -87,7 +87,7 @@ async def test_loading_anew_answers_with_the_old_model_until_the_new_one_is_read
 
     class Versioned(Constant):
         def load(self):
-            next(order).wait(10)
+            next(order).wait(60)
 
     repository = Repository()
     repository.add("a", lambda: Versioned(next(values)))
@@ -168,7 +168,7 @@ async def test_a_model_that_must_leave_finishes_what_it_has_accepted():
 
     class Slow(Constant):
         def predict(self, request):
-            gate.wait(10)
+            gate.wait(60)
             return super().predict(request)
 
     repository = Repository(max_loaded=1)

@@ -30,7 +30,7 @@ class Gated(Model):
         self.batches: list[list[float]] = []
 
     def predict(self, request):
-        self.gate.wait(10)
+        self.gate.wait(60)
         values = request.array[:, 0].tolist()
         self.batches.append(values)
         if min(values) < 0:
@@ -39,7 +39,7 @@ class Gated(Model):
 
 
 async def until(condition):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.001)
 
@@ -106,7 +106,7 @@ async def test_a_coroutine_predict_is_awaited_for_many_requests_at_a_time():
             return request.array
 
     runner = Runner(Meeting())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await asyncio.gather(*(runner.infer(request()) for _ in range(3)))
 
 
@@ -118,7 +118,7 @@ async def test_a_slow_predict_does_not_hold_the_event_loop():
     started = time.monotonic()
     for _ in range(100):
         await asyncio.sleep(0)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 30
     assert not call.done()
     model.gate.set()
     await call

@@ -161,7 +161,7 @@ class ServerProcess:
         ready.unlink(missing_ok=True)
         command = [sys.executable, "-m", "fairlead.local.apiserver", "--directory", str(directory), *arguments]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while not ready.exists():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
@@ -180,14 +180,14 @@ class ServerProcess:
             env={**os.environ, **home},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=110,
             check=False,
         )
         return done.stdout + done.stderr
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(60)
         if self.process.stderr:
             self.process.stderr.close()
 

@@ -64,7 +64,7 @@ async def test_a_watch_from_a_list_sees_every_change_after_it_and_only_what_is_s
         await client.patch(resources.CONFIG_MAPS, "watched", {"metadata": {"labels": {"watched": "yes"}}}, "default")
         await client.patch(resources.CONFIG_MAPS, "watched", {"data": {"x": "1"}}, "default")
         await client.patch(resources.CONFIG_MAPS, "watched", {"metadata": {"labels": None}}, "default")
-        await asyncio.wait_for(following, 10)
+        await asyncio.wait_for(following, 60)
         assert seen == [("ADDED", "watched"), ("MODIFIED", "watched"), ("DELETED", "watched")]
         await client.delete(resources.CONFIG_MAPS, "watched", "default")
     finally:

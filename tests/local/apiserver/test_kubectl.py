@@ -19,7 +19,7 @@ def kubectl(server: Any, widget: dict[str, Any]) -> Any:
     """The server with the test CRD, made by kubectl."""
     assert "created" in server.kubectl("apply", "-f", "-", stdin=json.dumps(widget))
     assert "condition met" in server.kubectl(
-        "wait", "--for=condition=Established", "crd/widgets.example.dev", "--timeout=10s"
+        "wait", "--for=condition=Established", "crd/widgets.example.dev", "--timeout=60s"
     )
     return server.kubectl
 
@@ -180,7 +180,7 @@ def test_describe_explain_api_resources_and_version(kubectl: Any) -> None:
 def test_deleting_a_namespace_takes_its_objects_and_ends(kubectl: Any) -> None:
     kubectl("create", "namespace", "doomed")
     kubectl("create", "configmap", "c", "-n", "doomed")
-    assert 'namespace "doomed" deleted' in kubectl("delete", "namespace", "doomed", "--timeout=10s")
+    assert 'namespace "doomed" deleted' in kubectl("delete", "namespace", "doomed", "--timeout=60s")
     assert 'namespaces "doomed" not found' in kubectl("create", "configmap", "c", "-n", "doomed")
 
 
@@ -229,7 +229,7 @@ def test_logs_are_the_files_that_the_node_writes(kubectl: Any, server: Any) -> N
         file.write("four\n")
     status["status"]["containerStatuses"][0]["state"] = {"terminated": {"exitCode": 0}}
     kubectl("patch", "pod", "logging", "--subresource=status", "-p", json.dumps(status))
-    follower.join(20)
+    follower.join(90)
     assert followed == ["one\ntwo\nthree\nfour\n"]
 
 
@@ -245,13 +245,13 @@ def test_watching_get_shows_changes_and_wait_returns_on_the_condition(kubectl: A
     waiting: list[str] = []
     waiter = threading.Thread(
         target=lambda: waiting.append(
-            kubectl("wait", "--for=jsonpath={.status.ready}=yes", "wd/watched", "--timeout=20s")
+            kubectl("wait", "--for=jsonpath={.status.ready}=yes", "wd/watched", "--timeout=60s")
         )
     )
     waiter.start()
     time.sleep(0.2)
     kubectl("patch", "wd", "watched", "--subresource=status", "--type=merge", "-p", '{"status":{"ready":"yes"}}')
-    waiter.join(20)
+    waiter.join(90)
     assert waiting == ["widget.example.dev/watched condition met\n"]
 
 
@@ -259,7 +259,7 @@ def test_rollout_status_follows_the_deployments_status(kubectl: Any) -> None:
     kubectl("apply", "-f", "-", stdin=deployment("rolled"))
     status = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1, "availableReplicas": 1}
     kubectl("patch", "deploy", "rolled", "--subresource=status", "-p", json.dumps({"status": status}))
-    assert "successfully rolled out" in kubectl("rollout", "status", "deploy/rolled", "--timeout=10s")
+    assert "successfully rolled out" in kubectl("rollout", "status", "deploy/rolled", "--timeout=60s")
     assert "restarted" in kubectl("rollout", "restart", "deploy/rolled")
 
 

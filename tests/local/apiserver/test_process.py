@@ -59,7 +59,7 @@ def test_a_taken_port_and_a_public_address_are_refused_with_a_plain_reason(start
             "--listen",
             listen,
         ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
         assert done.returncode != 0
         assert reason in done.stderr
 

@@ -143,11 +143,11 @@ def test_triton_grpc_streams(server):
     with tritonclient.grpc.InferenceServerClient(server.grpc) as client:
         client.start_stream(callback=lambda result, error: results.put(error or result))
         client.async_stream_infer("counter", [triton_input(tritonclient.grpc, np.array([3]), "n", "INT64")])
-        numbers = [results.get(timeout=10).as_numpy("number")[0] for _ in range(3)]
+        numbers = [results.get(timeout=60).as_numpy("number")[0] for _ in range(3)]
         client.async_stream_infer("double", [triton_input(tritonclient.grpc, X)])
-        doubled = results.get(timeout=10).as_numpy("y")
+        doubled = results.get(timeout=60).as_numpy("y")
         client.async_stream_infer("nope", [triton_input(tritonclient.grpc, X)])
-        error = results.get(timeout=10)
+        error = results.get(timeout=60)
         client.stop_stream()
     assert numbers == [0, 1, 2]
     assert np.array_equal(doubled, 2 * X)

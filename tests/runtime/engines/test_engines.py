@@ -56,7 +56,7 @@ class Pod:
 
 
 def call(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, dict]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request(method, path, body)
         response = connection.getresponse()
@@ -192,7 +192,7 @@ def killed_under_load(pod: Pod, victim: int, left: Callable[[], list[int]]) -> C
                 outcomes[repr(error)] += 1
 
     def until(what: str, holds: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not holds():
             assert time.monotonic() < deadline, f"not {what}: {outcomes}"
             time.sleep(0.05)
@@ -319,17 +319,20 @@ def test_a_port_in_use_is_named(tmp_path):
 def test_sigterm_finishes_what_is_in_flight(tmp_path):
     file = tmp_path / "slow.py"
     file.write_text(
-        "import time\nfrom fairlead.runtime import Model\n"
-        "class Slow(Model):\n    def predict(self, request):\n        time.sleep(0.7)\n        return request.array\n"
+        "import pathlib, time\nfrom fairlead.runtime import Model\n"
+        "class Slow(Model):\n    def predict(self, request):\n"
+        f"        pathlib.Path({str(tmp_path / 'begun')!r}).touch()\n        time.sleep(0.7)\n        return request.array\n"
     )
     pod = start(tmp_path, str(file), "--engine", "process")
     wait_ready(pod)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         answer = pool.submit(pod.post, "/v2/models/digits/infer", v2_body(PIXELS))
-        time.sleep(0.3)
+        while not (tmp_path / "begun").exists():
+            assert not answer.done(), answer.result()
+            time.sleep(0.01)
         pod.process.terminate()
         assert answer.result()[0] == 200
-    assert pod.process.wait(20) == 0
+    assert pod.process.wait(60) == 0
 
 
 @pytest.mark.timeout(300)

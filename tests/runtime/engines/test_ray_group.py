@@ -196,7 +196,7 @@ def test_a_worker_joins_serves_without_its_head_and_joins_the_next_one(tmp_path)
 
 def answer(address: str, port: int) -> bool:
     tensor = {"name": "scaled", "shape": [1, 64], "datatype": "FP64", "data": [0.0] * 64}
-    connection = http.client.HTTPConnection(address, port, timeout=20)
+    connection = http.client.HTTPConnection(address, port, timeout=60)
     try:
         connection.request("POST", "/v2/models/digits/infer", json.dumps({"inputs": [tensor]}))
         return connection.getresponse().status == 200

@@ -309,7 +309,7 @@ def test_whoever_uses_skops_beside_is_trusted_the_same() -> None:
         "from sklearn.utils import all_estimators\n"
         "assert len(all_estimators()) > 100"
     )
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=110)
 
 
 def test_loading_a_skops_file_imports_neither_pytorch_nor_pandas_nor_scipys_statistics(tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ for name in [name for name in sys.modules if name.partition(".")[0] == "pandas"]
     del sys.modules[name]
 assert type(require("pandas", "pandas")).__name__ == "module"
 """
-    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=60)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=110)
 
 
 def test_scipys_statistics_are_there_for_whoever_needs_them() -> None:
@@ -356,7 +356,7 @@ from sklearn.utils.fixes import scipy as theirs
 assert statistics.norm is scipy.stats.norm is theirs.stats.norm is sklearn.preprocessing._data.stats.norm
 assert type(sys.modules["scipy.stats"]).__name__ == "module"
 """
-    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=60)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=110)
 
 
 def test_another_thread_that_imports_scipys_statistics_meanwhile_gets_them() -> None:
@@ -372,7 +372,7 @@ with postponed():
     import scipy.stats
     assert scipy.stats.norm is norm
 """
-    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=60)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=110)
 
 
 def test_the_functions_that_skops_trusts_are_those_that_it_would_list_itself() -> None:

@@ -11,12 +11,12 @@ from fairlead.runtime.operations.startup import BEGAN_ENV, Startup, process_star
 
 
 def test_phases_follow_one_another_and_only_the_first_time_counts() -> None:
-    start = Startup(time.time() - 2.0)
+    start = Startup(time.time() - 1000)
     start.done("import")
     start.done("load")
     start.done("load")
-    assert start.phases["import"] == pytest.approx(2.0, abs=0.5)
-    assert start.phases["load"] < 0.5
+    assert start.phases["import"] == pytest.approx(1000, abs=60)
+    assert start.phases["load"] < 60
     assert list(start.phases) == ["import", "load"]
 
 

@@ -116,7 +116,7 @@ def test_processes_that_want_the_same_model_at_once_download_it_once(site: Any, 
         )
         for i in range(3)
     ]
-    assert [process.wait(timeout=60) for process in started] == [0, 0, 0]
+    assert [process.wait(timeout=110) for process in started] == [0, 0, 0]
     assert len(site.requests) == 1
     inodes = {(tmp_path / str(i) / "model.onnx").stat().st_ino for i in range(3)}
     assert len(inodes) == 1, "links, not copies"

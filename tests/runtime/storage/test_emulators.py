@@ -97,7 +97,7 @@ def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     command = [program, "--blobHost", "127.0.0.1", "--blobPort", str(port), "--location", str(place), "--silent"]
     server = subprocess.Popen([*command, "--skipApiVersionCheck"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while time.monotonic() < deadline:
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()

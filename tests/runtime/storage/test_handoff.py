@@ -60,7 +60,7 @@ def test_a_models_code_finds_credentials_in_no_environment_while_the_fetch_has_t
         env={**os.environ, **given},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
         check=False,
     )
     assert done.returncode == 0, done.stderr

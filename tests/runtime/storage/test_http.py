@@ -224,7 +224,7 @@ def test_a_disk_that_fills_up_is_said_so(site: Any, tmp_path: Path) -> None:
         [sys.executable, "-c", program, f"{site.url}/model.onnx", str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=110,
         check=False,
     )
     assert run.returncode == 1

@@ -78,7 +78,7 @@ def files(directory: Path) -> dict[str, bytes]:
     return {str(path.relative_to(directory)): path.read_bytes() for path in found}
 
 
-OPTIONS = FetchOptions(environment={}, backoff=0.0, timeout=5.0, attempts=2)
+OPTIONS = FetchOptions(environment={}, backoff=0.0, timeout=60.0, attempts=2)
 
 
 def test_the_model_of_an_image_is_what_its_layers_leave_in_models(registry: Registry, tmp_path: Path) -> None:
