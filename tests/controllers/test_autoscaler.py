@@ -13,7 +13,7 @@ from tests.controllers.fake_api import FakeApi
 from tests.controllers.harness import RecordedEvents
 
 from fairlead.autoscaling import Metric, Mode, Policy
-from fairlead.controllers.autoscaler.agents import AgentSilent, Demand
+from fairlead.controllers.autoscaler.agents import AgentSilent, Demand, HttpAgents
 from fairlead.controllers.autoscaler.board import Board, Scaled, Start
 from fairlead.controllers.autoscaler.gauges import Gauges
 from fairlead.controllers.autoscaler.loop import Autoscaler
@@ -177,6 +177,56 @@ async def test_it_grows_but_does_not_shrink_while_a_gateway_is_silent(world: Wor
     world.agents.counts["gw:1"] = Counts()
     await world.ticks(200)
     assert world.replicas == 3
+
+
+async def test_a_gateway_that_is_drained_is_heard_for_as_long_as_it_answers(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in DNS no more, and its clients have connections to it: what they ask for may be at zero."""
+    listed = [["gw:1", "leaving:1"]] * 3 + [["gw:1"]] * 30
+
+    async def addresses() -> list[str]:
+        world.node()
+        world.seconds += 1.0
+        if len(listed) == 30:
+            world.agents.counts["leaving:1"] = Counts(in_flight=3)
+        if len(listed) == 10:
+            assert world.replicas == 3
+            world.agents.silent.add("leaving:1")
+        if not listed:
+            raise EOFError
+        return listed.pop(0)
+
+    monkeypatch.setattr("fairlead.controllers.autoscaler.loop.TICK", 0.0)
+    monkeypatch.setattr(world.agents, "addresses", addresses)
+    world.agents.counts["leaving:1"] = Counts()
+    with pytest.raises(ExceptionGroup) as ended:
+        await world.autoscaler.run()
+    assert [type(error) for error in ended.value.exceptions] == [EOFError]
+    assert world.agents.asked.count("gw:1") == 33
+    assert world.agents.asked.count("leaving:1") == 3 + 20 + 1
+
+
+async def test_a_tick_does_not_wait_for_dns(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+    answers = [["10.0.0.1:9901"], answer, ["10.0.0.3:9901"]]
+
+    async def resolved(_: str) -> list[str]:
+        found = answers.pop(0)
+        return await found if isinstance(found, asyncio.Future) else found
+
+    monkeypatch.setattr("fairlead.controllers.autoscaler.agents.resolved", resolved)
+    monkeypatch.setattr("fairlead.controllers.autoscaler.agents.RESOLVE_TIMEOUT", 0.01)
+    agents = HttpAgents(["agents:9901"])
+    seen = [await agents.addresses() for _ in range(3)]
+    answer.set_result(["10.0.0.2:9901"])
+    seen += [await agents.addresses() for _ in range(2)]
+    assert [address for addresses in seen for address in addresses] == [
+        *["10.0.0.1:9901"] * 3,
+        "10.0.0.2:9901",
+        "10.0.0.3:9901",
+    ]
+    await agents.close()
 
 
 async def test_without_any_gateway_nothing_is_decided(world: World) -> None:

@@ -13,6 +13,8 @@ from fairlead.controllers.autoscaler.readings import Reading, reading
 from fairlead.controllers.inferenceservice.gateways import resolved
 from fairlead.kube.objects import Key
 
+RESOLVE_TIMEOUT = 0.5
+"""Seconds that a tick waits for DNS; after that the agents are those that they were."""
 STATS_TIMEOUT = 1.0
 DEMAND_TIMEOUT = 30.0
 """Longer than an agent holds the question back."""
@@ -45,12 +47,18 @@ class HttpAgents:
 
     def __init__(self, addresses: Sequence[str], *, clock: Callable[[], float] = time.monotonic) -> None:
         self._addresses = addresses
+        self._known: Sequence[str] = ()
+        self._resolving: asyncio.Task[Sequence[str]] | None = None
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
 
     async def addresses(self) -> Sequence[str]:
-        found = await asyncio.gather(*map(resolved, self._addresses))
-        return [agent for agents in found for agent in agents]
+        if self._resolving is None:
+            self._resolving = asyncio.create_task(self._resolved())
+        done, _ = await asyncio.wait({self._resolving}, timeout=RESOLVE_TIMEOUT)
+        if done:
+            self._known, self._resolving = self._resolving.result(), None
+        return self._known
 
     async def stats(self, agent: str) -> Reading:
         answer = await self._get(agent, "/v1/stats", STATS_TIMEOUT)
@@ -68,8 +76,14 @@ class HttpAgents:
             raise AgentSilent(f"the gateway at {agent} answers /v1/demand without {error}") from error
 
     async def close(self) -> None:
+        if self._resolving is not None:
+            self._resolving.cancel()
         if self._session is not None:
             await self._session.close()
+
+    async def _resolved(self) -> Sequence[str]:
+        found = await asyncio.gather(*map(resolved, self._addresses))
+        return [agent for agents in found for agent in agents]
 
     async def _get(self, agent: str, path: str, timeout: float) -> Any:
         if self._session is None:

@@ -88,7 +88,9 @@ class Autoscaler:
         async with asyncio.TaskGroup() as group:
             while True:
                 began = self._clock()
-                agents = await self._agents.addresses()
+                listed = await self._agents.addresses()
+                # One that is being drained is listed no more, and may still hold requests: it is asked for as long as it answers.
+                agents = [*listed, *(agent for agent in watched if agent in self._before and agent not in listed)]
                 for agent in watched.keys() - set(agents):
                     watched.pop(agent).cancel()
                     self._silent.discard(agent)
