@@ -74,6 +74,12 @@ async def test_the_ready_pods_are_asked_and_no_others() -> None:
     assert sorted(servers.asked) == ["http://10.0.0.1:8080/metrics", "http://10.0.0.2:8080/metrics"]
 
 
+async def test_a_pod_may_have_an_address_of_ipv6() -> None:
+    servers = Servers()
+    await servers.total(pod("fd00::7"))
+    assert servers.asked == ["http://[fd00::7]:8080/metrics"]
+
+
 async def test_a_pod_that_stops_answering_keeps_its_value_for_a_while_and_is_unknown_then() -> None:
     servers = Servers()
     servers.texts = {"10.0.0.1": TEXT}

@@ -91,7 +91,7 @@ class PodMetrics:
     async def _bounded(self, workload: Key, address: str, scrape: Scrape) -> None:
         try:
             async with asyncio.timeout(BUDGET), self._limit:
-                text = await self._fetch(f"http://{address}:{scrape.port}{scrape.path}")
+                text = await self._fetch(url(address, scrape.port, scrape.path))
             raw = sum_of(text, scrape.metric)
         except (Unanswered, TimeoutError) as error:
             log.warning("%s: %s of the pod at %s is not known: %s", workload, scrape.metric, address, error or "slow")
@@ -104,6 +104,11 @@ class PodMetrics:
 def addresses(pods: Iterable[Object]) -> set[str]:
     """Of the pods that are ready."""
     return {address for pod in pods if is_ready(pod) and (address := pod.get("status", {}).get("podIP"))}
+
+
+def url(address: str, port: int, path: str) -> str:
+    """Of a pod's address, of either family."""
+    return f"http://[{address}]:{port}{path}" if ":" in address else f"http://{address}:{port}{path}"
 
 
 def sum_of(text: str, metric: str) -> float:

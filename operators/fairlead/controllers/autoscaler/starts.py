@@ -21,7 +21,7 @@ from datetime import UTC, datetime, timedelta
 from fairlead.api import names
 from fairlead.api.base import Open
 from fairlead.controllers.autoscaler.board import Board, Start
-from fairlead.controllers.autoscaler.scraping import BUDGET, Fetch, Unanswered
+from fairlead.controllers.autoscaler.scraping import BUDGET, Fetch, Unanswered, url
 from fairlead.controllers.inferenceservice.readiness import is_ready
 from fairlead.kube.objects import Key, Object, key_of, parse_timestamp, utcnow
 
@@ -99,7 +99,7 @@ class Starts:
         text = ""
         try:
             async with asyncio.timeout(BUDGET):
-                text = await self._fetch(f"http://{pod['status'].get('podIP', '')}:{self._port(pod)}/metrics")
+                text = await self._fetch(url(pod["status"].get("podIP", ""), self._port(pod), "/metrics"))
         except (Unanswered, TimeoutError):
             log.debug("%s tells nothing of its start", key_of(pod))
         workload = Key(service.namespace, labels.get(names.LABEL_WORKLOAD, ""))
