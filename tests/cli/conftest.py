@@ -42,10 +42,10 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
-    assert started.wait(20), "the API server does not start"
+    assert started.wait(60), "the API server does not start"
     yield home
     loop.call_soon_threadsafe(stop.set)
-    thread.join(20)
+    thread.join(60)
     loop.close()
 
 
