@@ -92,6 +92,28 @@ async def test_a_pod_that_is_slow_to_say_whether_it_is_ready_delays_no_other(pro
     assert slow.requests == 1
 
 
+async def test_a_pod_that_answers_nonsense_is_not_ready_and_ends_nothing(prober, make_pod):
+    probing, found = prober
+    answered = asyncio.Event()
+
+    async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        answered.set()
+        writer.write(b"HTTP/1.1 301 Moved\r\ncontent-length: 0\r\nlocation: http://%s.com/\r\n\r\n" % (b"a" * 300))
+        writer.close()
+
+    server = await asyncio.start_server(redirect, "127.0.0.1", 0)
+    async with server, asyncio.timeout(60):
+        odd = pods_of("odd", Endpoint(*server.sockets[0].getsockname()), path="/")
+        probing.ask([odd], list(places(odd, odd.unready)))
+        await answered.wait()
+        pod = await make_pod()
+        sound = pods_of("sound", pod.endpoint, path="/")
+        probing.ask([odd, sound], [*places(odd, odd.unready), *places(sound, sound.unready)])
+        await found.wait()
+    assert probing.answering == {(("ns", "sound"), pod.endpoint.address)}
+
+
 async def test_what_a_pod_has_said_is_forgotten_when_requests_wait_for_it_again(prober, make_pod):
     probing, found = prober
     pod = await make_pod()

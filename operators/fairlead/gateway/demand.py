@@ -149,5 +149,6 @@ async def _is_ready(session: aiohttp.ClientSession, upstream: Upstream, address:
                 return True
             async with session.get(f"http://{host}:{check.port}{check.path}") as answer:
                 return 200 <= answer.status < 300
-    except (OSError, aiohttp.ClientError, TimeoutError):
+    except (OSError, aiohttp.ClientError, TimeoutError, ValueError):
+        # The last for what a pod makes up: a redirect to a host that cannot be one.
         return False
