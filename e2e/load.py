@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -24,26 +26,36 @@ class Answers:
     failed_at: list[float] = field(default_factory=list)
     """When each failure was asked for, in the order of `failures` (time.monotonic)."""
 
+    out: list[float] = field(default_factory=list)
+    """When each request that has not been answered yet was asked for."""
+
     def failures_since(self, since: float) -> list[str]:
         """Those that were asked for after `since`."""
         return [text for at, text in zip(self.failed_at, self.failures, strict=True) if at >= since]
 
-    def share(self, value: Any, since: float = 0.0) -> tuple[int, int]:
-        """How many of the answers that were asked for after `since` (time.monotonic) had this value, and how many there were."""
-        recent = [seen for at, seen in self.history if at >= since]
+    def share(self, value: Any, since: float = 0.0, before: float = math.inf) -> tuple[int, int]:
+        """How many of the answers that were asked for from `since` until `before` (time.monotonic) had this value, and how many there were."""
+        recent = [seen for at, seen in self.history if since <= at < before]
         return sum(1 for seen in recent if seen == value), len(recent)
 
     def wait(self, value: Any, count: int = 1, since: float = 0.0) -> None:
         """Returns once so many answers that were asked for after `since` had this value."""
-        until(
-            lambda: self.share(value, since), lambda seen: seen[0] >= count, f"{count} answers {value} of (those, all)"
-        )
+        self._await(lambda: self.share(value, since)[0], f"{count} answers {value}", count)
 
     def wait_any(self, count: int) -> float:
         """Returns once so many requests that were asked for from now on have been answered; the moment from which they count."""
         since = time.monotonic()
-        until(lambda: self.share(None, since)[1], lambda seen: seen >= count, f"{count} answers")
+        self._await(lambda: self.share(None, since)[1], f"{count} answers", count)
         return since
+
+    def _await(self, answers: Callable[[], int], what: str, count: int) -> None:
+        until(lambda: (answers(), self.failures[-3:]), lambda seen: seen[0] >= count, what)
+
+    def settled(self) -> float:
+        """A moment, of now, once all that was asked for before it has been answered."""
+        now = time.monotonic()
+        until(lambda: min(list(self.out), default=math.inf), lambda oldest: oldest >= now, "all answered")
+        return now
 
 
 class Load:
@@ -82,6 +94,13 @@ class Load:
 
     async def _one(self, session: aiohttp.ClientSession, *, fresh: bool) -> None:
         at = time.monotonic()
+        self.answers.out.append(at)
+        try:
+            await self._answered(session, at, fresh=fresh)
+        finally:
+            self.answers.out.remove(at)
+
+    async def _answered(self, session: aiohttp.ClientSession, at: float, *, fresh: bool) -> None:
         headers = {"connection": "close"} if fresh else {}
         try:
             async with session.post(self.url, json={"instances": [[0.0] * 4]}, headers=headers) as response:

@@ -107,7 +107,7 @@ async def test_the_agents_get_by_with_their_rights_and_use_all_of_them(
             asked = list(_asked(kube_apiserver.audit_log, "fairlead-gateway"))
             return catalogue.synced and len(_used(asked)) >= 2 * len(tasks)
 
-        await eventually(watching, 30)
+        await eventually(watching)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -149,14 +149,14 @@ async def _all_that_an_operator_does(client: Client, namespace: str, operator: O
     async def counted() -> bool:
         return any(event.get("count", 1) > 1 for event in (await client.list(EVENTS, namespace)).items)
 
-    await eventually(counted, 30)
+    await eventually(counted)
     # A Ray of two pods has a token.
     await _apply(client, namespace, "v0", name="large", format="python", workerSpec={"pipelineParallelSize": 2})
 
     async def token() -> bool:
         return "large-ray" in {secret["metadata"]["name"] for secret in (await client.list(SECRETS, namespace)).items}
 
-    await eventually(token, 30)
+    await eventually(token)
 
 
 async def _apply(

@@ -156,7 +156,7 @@ def test_metadata_is_the_same(pod):
     assert answer["inputs"] == [{"name": "pixels", "datatype": "FP64", "shape": [-1, 64]}]
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(400)
 def test_a_lost_replica_is_replaced_without_a_failed_request(pod):
     """Workers share one socket, so what the killed one had accepted dies with it: only a front can send it again."""
     victims = replicas(pod)
@@ -168,7 +168,7 @@ def test_a_lost_replica_is_replaced_without_a_failed_request(pod):
     assert failed == 0 if fronted else failed <= 4, outcomes
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(400)
 def test_a_lost_replica_of_a_step_is_replaced_without_a_failed_request(pod):
     victims = replicas(pod, "digits-classifier")
     if not victims:

@@ -38,7 +38,7 @@ def google() -> Iterator[str]:
     address = f"http://127.0.0.1:{port}"
     for name, content in OBJECTS.items():
         upload = f"{address}/upload/storage/v1/b/models/o"
-        httpx.post(upload, params={"uploadType": "media", "name": name}, content=content).raise_for_status()
+        httpx.post(upload, params={"uploadType": "media", "name": name}, content=content, timeout=60).raise_for_status()
     yield address
     server.stop()
 
