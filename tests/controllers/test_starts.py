@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -89,6 +90,13 @@ def test_what_a_model_server_says_that_is_no_time_is_left_out(value: str) -> Non
     assert phases(start(pod(), odd)) == phases(start(pod(), ""))
 
 
+def test_an_init_container_that_its_node_has_forgotten_took_no_time() -> None:
+    forgotten = pod()
+    state = {"terminated": {"reason": "ContainerStatusUnknown", "startedAt": None, "finishedAt": None}}
+    forgotten["status"]["initContainerStatuses"] = [{"state": state}]
+    assert phases(start(forgotten, "")) == phases(start(pod(), ""))
+
+
 class Measuring:
     def __init__(self, *, answers: bool = True) -> None:
         self.board, self.asked, self.changed = Board(), list[str](), list[Key]()
@@ -129,6 +137,19 @@ async def test_a_server_that_does_not_answer_costs_only_its_own_part() -> None:
     world = Measuring(answers=False)
     await world.starts.measure(pod())
     assert set(world.board.starts(SERVICE)["r1"].seconds) == {"schedule", "image", "download", "ready"}
+
+
+async def test_a_pod_that_cannot_be_measured_keeps_no_other_from_being(caplog: pytest.LogCaptureFixture) -> None:
+    world = Measuring()
+    odd, sound = pod(name="odd"), pod()
+    odd["status"]["conditions"][0]["lastTransitionTime"] = "soon"
+    world.starts.noticed(None, odd)
+    world.starts.noticed(None, sound)
+    running = asyncio.create_task(world.starts.run())
+    while not world.changed:
+        await asyncio.sleep(0)
+    running.cancel()
+    assert [record.getMessage() for record in caplog.records] == ["the start of team/odd is not measured"]
 
 
 async def test_a_standby_does_not_gather_pods_without_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,10 @@ class Starts:
         while True:
             pod = await self._pods.get()
             if self._is_news(pod):
-                await self.measure(pod)
+                try:
+                    await self.measure(pod)
+                except Exception:
+                    log.exception("the start of %s is not measured", key_of(pod))
 
     async def measure(self, pod: Object) -> None:
         labels = pod["metadata"]["labels"]
@@ -146,6 +149,6 @@ def _started(status: Open) -> datetime | None:
 
 def _ran(container: Open) -> float:
     state = container.get("state", {}).get("terminated", {})
-    if "startedAt" not in state or "finishedAt" not in state:
+    if not state.get("startedAt") or not state.get("finishedAt"):  # null where a node has forgotten
         return 0.0
     return (parse_timestamp(state["finishedAt"]) - parse_timestamp(state["startedAt"])).total_seconds()
