@@ -461,6 +461,17 @@ def test_a_wake_up_is_given_up_after_twice_what_the_last_start_took() -> None:
     assert line.see(10, waiting=1, ready=0, starting=1).mode is Mode.PAUSED
 
 
+@pytest.mark.parametrize("tolerance", [0.0, 0.1, 0.5, 0.9])
+def test_a_tolerance_is_for_small_differences_in_demand_and_keeps_no_idle_replicas(tolerance: float) -> None:
+    """No more than half of them go at a time: that step is not what is asked for."""
+    behavior = Behavior(up=Rules(tolerance=tolerance), down=Rules(tolerance=tolerance))
+    line = TimeLine(Policy(target=10, min_replicas=0, behavior=behavior), replicas=50)
+    line.see(90, running=500)
+    assert line.see(90, running=500 * (1 - 0.8 * tolerance)).desired == 50
+    assert line.see(300, running=500 * (1 + 0.8 * tolerance)).desired == 50
+    assert line.see(600).desired == 0
+
+
 def test_scale_down_delay_keeps_the_highest_recommendation() -> None:
     line = TimeLine(Policy(target=10, stable_window=10, scale_down_delay=60), replicas=1)
     line.see(90, running=50, arrivals=50, completions=50)

@@ -120,8 +120,6 @@ def _running(seen: Observation, policy: Policy, state: State) -> tuple[Decision,
     if wanted < current and not seen.complete:
         reason += f"; {wanted} would do, but not everything that could ask for it has been heard"
         wanted = current
-    if within_tolerance(current, wanted, policy.behavior):
-        wanted = current
     allowed = limited(state.now, current, wanted, policy.behavior, state.changes)
     if allowed != wanted:
         reason += f"; behavior allows {allowed} of {wanted} now"
@@ -138,8 +136,8 @@ def _recommended(seen: Observation, policy: Policy, state: State) -> tuple[int, 
     capacity = max(1, seen.ready + seen.starting)
     ceiling = ceil(policy.max_scale_up_rate * capacity)
     floor_ = floor(max(1, seen.ready) / policy.max_scale_down_rate)
-    by_stable = min(max(_replicas(stable, policy) + policy.warm_replicas, floor_), ceiling)
-    by_panic = min(max(_replicas(panic, policy) + policy.warm_replicas, floor_), ceiling)
+    by_stable = min(max(_asked(stable, policy, state), floor_), ceiling)
+    by_panic = min(max(_asked(panic, policy, state), floor_), ceiling)
 
     state = _panic(policy, state, over=_replicas(panic, policy) / capacity >= policy.panic_threshold)
     if state.panic_since is not None:
@@ -162,6 +160,12 @@ def _in_words(seconds: float, policy: Policy, state: State) -> str:
 
 def _replicas(value: float, policy: Policy) -> int:
     return ceil(value / policy.target - ROUNDING)
+
+
+def _asked(value: float, policy: Policy, state: State) -> int:
+    """Replicas for the value, and those to spare; as many as there are if that is hardly different."""
+    asked = _replicas(value, policy) + policy.warm_replicas
+    return state.desired if within_tolerance(state.desired, asked, policy.behavior) else asked
 
 
 def _panic(policy: Policy, state: State, *, over: bool) -> State:
