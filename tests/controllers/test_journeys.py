@@ -722,6 +722,15 @@ async def test_a_transformer_stands_before_the_predictor_and_gates_ready(harness
     assert "TransformerReady" not in [c["type"] for c in harness.status["conditions"]]
 
 
+async def test_a_service_that_knatives_annotations_scale_is_scaled_by_demand(harness: Harness) -> None:
+    annotations = {"autoscaling.knative.dev/target": "5", "autoscaling.knative.dev/maxScale": "3"}
+    harness.apply(isvc("v1", annotations=annotations))
+    await harness.settle()
+    policy = harness.reconciler._board.scaled()[Key(KEY.namespace, "iris-predictor")].policy
+    assert (policy.target, policy.min_replicas, policy.max_replicas) == (3.5, 1, 3)
+    assert "FieldsNotActedOn" not in [condition["type"] for condition in harness.status["conditions"]]
+
+
 async def test_what_is_not_acted_on_is_named(harness: Harness) -> None:
     harness.apply(isvc("v1", minReplicas=0, scaleMetric="cpu"))
     await harness.settle()

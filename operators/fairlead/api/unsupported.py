@@ -5,13 +5,14 @@ One table. A feature that is built removes its lines.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from fairlead.api import names
 from fairlead.api.component import Logger
 from fairlead.api.inferenceservice import InferenceService
+from fairlead.api.knative import acted_on
 from fairlead.api.predictor import IMPLEMENTATIONS
 
 
@@ -85,7 +86,13 @@ ANNOTATIONS: tuple[tuple[str, str, str], ...] = (
         "has no effect: there is one mode, plain Deployments that can scale to zero",
     ),
     ("serving.kserve.io/deploymentMode", "ModelMesh", "has no effect: there is one mode, plain Deployments"),
-    ("autoscaling.knative.dev/*", "*", _KNATIVE),
+    ("autoscaling.knative.dev/min-scale", "*", "has no effect: minReplicas says it, as in KServe"),
+    ("autoscaling.knative.dev/minScale", "*", "has no effect: minReplicas says it, as in KServe"),
+    (
+        "autoscaling.knative.dev/*",
+        "*",
+        "has no effect: it is Knative's, and nothing here is like it, or its value cannot be read",
+    ),
 )
 """(annotation, value, why), with `*` for anything."""
 
@@ -95,20 +102,25 @@ LABELS: tuple[tuple[str, str, str], ...] = (
 
 
 def not_acted_on(isvc: InferenceService) -> list[FieldNote]:
-    """Every field, annotation and label that is set and has no effect, in the order of the tables."""
+    """Every field, annotation and label that is set and has no effect."""
     spec = isvc.spec.to_dict()
     notes = [FieldNote(path, entry.why) for entry in FIELDS for path in _set_paths(isvc, spec, entry)]
+    knative = acted_on(isvc.metadata.annotations)
     for field, given, table in (
         ("annotations", isvc.metadata.annotations, ANNOTATIONS),
         ("labels", isvc.metadata.labels, LABELS),
     ):
         notes += [
             FieldNote(f"metadata.{field}[{key}]", why)
-            for pattern, value_pattern, why in table
             for key, value in given.items()
-            if fnmatchcase(key, pattern) and fnmatchcase(value, value_pattern)
+            if key not in knative and (why := _why(key, value, table))
         ]
     return notes
+
+
+def _why(key: str, value: str, table: Iterable[tuple[str, str, str]]) -> str:
+    """That of the first entry that fits, else nothing."""
+    return next((why for name, given, why in table if fnmatchcase(key, name) and fnmatchcase(value, given)), "")
 
 
 def _set_paths(isvc: InferenceService, spec: dict[str, Any], entry: Entry) -> Iterator[str]:

@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 from fairlead.api.base import Metadata, Open
 from fairlead.api.errors import InvalidObject
 from fairlead.api.inferenceservice import InferenceService, InferenceServiceSpec
+from fairlead.api.knative import in_our_words
 from fairlead.controllers.autoscaler.board import Board
 from fairlead.controllers.cluster import Cluster
 from fairlead.controllers.inferenceservice.applying import (
@@ -130,7 +131,7 @@ class Reconciler:
 
     async def _reconcile(self, owner: Object) -> float | None:
         try:
-            isvc = InferenceService.parse(owner)
+            isvc = in_our_words(InferenceService.parse(owner))
         except InvalidObject as error:
             await self._refuse(_unreadable(owner), owner, InvalidPredictorSpec("; ".join(map(str, error.problems))))
             return None

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from fairlead.api import names
 from fairlead.api.component import ComponentFields
+from fairlead.api.duration import duration
 from fairlead.api.inferenceservice import InferenceService
 from fairlead.api.unsupported import FieldNote, not_acted_on
 from fairlead.controllers.inferenceservice.metrics import of_type, pod_metric, resource_metrics, unreadable
@@ -13,7 +14,6 @@ from fairlead.controllers.inferenceservice.payloads import without_logging
 from fairlead.controllers.inferenceservice.podsource import PodSource
 from fairlead.controllers.inferenceservice.scaling import (
     DURATIONS,
-    duration,
     has_class,
     hpa_target,
     scaled_by_demand,

@@ -9,13 +9,13 @@ default, demand is: an HPA is made only where cpu or memory, or the autoscalerCl
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fairlead.api import names
 from fairlead.api.base import Open
 from fairlead.api.component import ComponentFields
+from fairlead.api.duration import duration
 from fairlead.api.inferenceservice import InferenceService
 from fairlead.api.predictor import PredictorFields
 from fairlead.autoscaling import Metric, Policy
@@ -128,14 +128,6 @@ DURATIONS = (
     names.SCALE_TO_ZERO_DELAY,
     names.ACTIVATION_TIMEOUT,
 )
-_DURATION = re.compile(r"(\d{1,6}(?:\.\d+)?)(ms|s|m|h)?")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
-
-
-def duration(text: str) -> float | None:
-    """Seconds, of a text such as 30, 30s, 1.5m; None if it is no duration."""
-    match = _DURATION.fullmatch(text.strip())
-    return float(match[1]) * _UNITS[match[2]] if match else None
 
 
 def _seconds(annotations: Mapping[str, str], name: str, default: float, *, least: float = 0.0) -> float:
