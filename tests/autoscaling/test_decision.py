@@ -461,15 +461,16 @@ def test_a_wake_up_is_given_up_after_twice_what_the_last_start_took() -> None:
     assert line.see(10, waiting=1, ready=0, starting=1).mode is Mode.PAUSED
 
 
+@pytest.mark.parametrize("warm", [0, 4])
 @pytest.mark.parametrize("tolerance", [0.0, 0.1, 0.5, 0.9])
-def test_a_tolerance_is_for_small_differences_in_demand_and_keeps_no_idle_replicas(tolerance: float) -> None:
+def test_a_tolerance_is_for_small_differences_in_demand_and_keeps_no_idle_replicas(tolerance: float, warm: int) -> None:
     """No more than half of them go at a time: that step is not what is asked for."""
     behavior = Behavior(up=Rules(tolerance=tolerance), down=Rules(tolerance=tolerance))
-    line = TimeLine(Policy(target=10, min_replicas=0, behavior=behavior), replicas=50)
+    line = TimeLine(Policy(target=10, min_replicas=0, warm_replicas=warm, behavior=behavior), replicas=50 + warm)
     line.see(90, running=500)
-    assert line.see(90, running=500 * (1 - 0.8 * tolerance)).desired == 50
-    assert line.see(300, running=500 * (1 + 0.8 * tolerance)).desired == 50
-    assert line.see(600).desired == 0
+    assert line.see(90, running=500 * (1 - 0.8 * tolerance)).desired == 50 + warm
+    assert line.see(300, running=500 * (1 + 0.8 * tolerance)).desired == 50 + warm
+    assert line.see(600).desired == warm
 
 
 def test_scale_down_delay_keeps_the_highest_recommendation() -> None:
@@ -568,3 +569,21 @@ def test_an_operator_that_restarts_scales_down_nothing_before_a_stable_window(
         now += TICK
         decision, state = decide(now, observation, policy, state)
         assert decision.desired >= replicas
+
+
+@settings(deadline=None, max_examples=40)
+@given(steps, st.integers(0, 2), st.integers(0, 2), st.sampled_from([0.0, 0.5]))
+def test_whatever_was_seen_it_comes_to_rest_when_nothing_asks_any_more(
+    seen: list[tuple[Observation, float]], low: int, warm: int, tolerance: float
+) -> None:
+    """No state holds replicas for ever: ten minutes is the longest delay to zero."""
+    behavior = Behavior(down=Rules(tolerance=tolerance))
+    policy = Policy(min_replicas=low, max_replicas=20, warm_replicas=warm, behavior=behavior)
+    now, state = 0.0, initial_state(0.0, 1)
+    for observation, passed in seen:
+        now += passed
+        _, state = decide(now, observation, policy, state)
+    for _ in range(400):
+        now += TICK
+        decision, state = decide(now, Observation(ready=state.desired), policy, state)
+    assert decision.desired == max(low, warm)

@@ -163,9 +163,9 @@ def _replicas(value: float, policy: Policy) -> int:
 
 
 def _asked(value: float, policy: Policy, state: State) -> int:
-    """Replicas for the value, and those to spare; as many as there are if that is hardly different."""
-    asked = _replicas(value, policy) + policy.warm_replicas
-    return state.desired if within_tolerance(state.desired, asked, policy.behavior) else asked
+    """Replicas for the value, or as many as there are for it if that is hardly different; and those to spare."""
+    asked, there = _replicas(value, policy), max(0, state.desired - policy.warm_replicas)
+    return policy.warm_replicas + (there if within_tolerance(there, asked, policy.behavior) else asked)
 
 
 def _panic(policy: Policy, state: State, *, over: bool) -> State:
