@@ -44,7 +44,7 @@ class Change(NamedTuple):
 
 
 def within_tolerance(current: int, wanted: int, behavior: Behavior) -> bool:
-    """Whether the step is too small to bother: |wanted/current - 1| <= the direction's tolerance."""
+    """Whether what demand asks for is too little more, or less, to bother: |wanted/current - 1| <= the direction's tolerance."""
     if current == 0 or wanted == current:
         return wanted == current
     rules = behavior.up if wanted > current else behavior.down

@@ -28,7 +28,7 @@ class Mode(StrEnum):
     ACTIVATING = "Activating"
     """From zero: the first replica is on its way."""
     IDLE = "Idle"
-    """At zero, or at its warm replicas, and nothing asks."""
+    """At zero, and nothing asks."""
     PAUSED = "Paused"
     """A wake-up failed; the next one waits."""
 

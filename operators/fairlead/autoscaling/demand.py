@@ -38,6 +38,7 @@ class Observation(NamedTuple):
 
     @property
     def idle(self) -> bool:
+        """Nothing asks for replicas. Some metrics say "unknown" by a number below 0."""
         return self.running == 0 and self.waiting == 0 and self.arrivals == 0 and self.custom <= 0
 
 
