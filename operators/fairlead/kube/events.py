@@ -13,7 +13,7 @@ import os
 import socket
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
@@ -75,20 +75,22 @@ V = TypeVar("V")
 
 
 class _Recent(Generic[V]):
-    """A dict of the entries used last."""
+    """A dict of the entries used last. Of a key it keeps the hash alone, 64 bits: the keys of a few thousand events would be megabytes of messages."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._entries: OrderedDict[Any, V] = OrderedDict()
+        self._entries: OrderedDict[int, V] = OrderedDict()
 
-    def get(self, key: object) -> V | None:
-        if key in self._entries:
-            self._entries.move_to_end(key)
-        return self._entries.get(key)
+    def get(self, key: Hashable) -> V | None:
+        hashed = hash(key)
+        if hashed in self._entries:
+            self._entries.move_to_end(hashed)
+        return self._entries.get(hashed)
 
-    def put(self, key: object, value: V) -> None:
-        self._entries[key] = value
-        self._entries.move_to_end(key)
+    def put(self, key: Hashable, value: V) -> None:
+        hashed = hash(key)
+        self._entries[hashed] = value
+        self._entries.move_to_end(hashed)
         if len(self._entries) > self._limit:
             self._entries.popitem(last=False)
 
