@@ -103,7 +103,7 @@ class History:
         self._after = after
         run = self._run
         if run is not None and (run.seen, run.desired, run.mode) == (seen, decision.desired, decision.mode):
-            self._run = run._replace(last=clock, ticks=run.ticks + 1)
+            self._run = Run(run.first, clock, run.ticks + 1, run.seen, run.desired, run.mode)
         else:
             self._close_run()
             self._run = Run(clock, clock, 1, seen, decision.desired, decision.mode)

@@ -169,7 +169,8 @@ class Autoscaler:
             self._events.emit(target.owner, *event)
             SCALINGS.labels(key.namespace, event[1]).inc()
         known.history.record(clock, seen, target.policy, known.state, decision, state)
-        self.known[key] = known._replace(state=state, seen=seen, decision=decision)
+        # Not by `_replace`, which makes its tuple of an iterator: CPython then keeps up to 2,000 of that length for another use, and each is a new one.
+        self.known[key] = Remembered(known.uid, state, known.policy, known.history, known.written, seen, decision)
         self._tell(key, target, decision, scaled=decision.desired != before)
 
     def _recall(self, key: Key, deployment: Object, target: Scaled) -> Remembered:

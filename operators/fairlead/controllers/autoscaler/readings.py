@@ -33,11 +33,12 @@ class Reading:
 
 def reading(at: float, answer: Mapping[str, Any]) -> Reading:
     """Raises KeyError for an answer that is none."""
-    fields = ("inFlight", "queued", "held", "requests", "responses")
     return Reading(
         at,
         {
-            Key(entry["namespace"], entry["name"]): Counts(*(entry[name] for name in fields))
+            Key(entry["namespace"], entry["name"]): Counts(
+                entry["inFlight"], entry["queued"], entry["held"], entry["requests"], entry["responses"]
+            )
             for entry in answer["workloads"]
         },
     )

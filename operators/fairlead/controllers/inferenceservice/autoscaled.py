@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
+from functools import lru_cache
 
 from fairlead.api.base import Open
 from fairlead.api.inferenceservice import InferenceService
+from fairlead.autoscaling import Policy
 from fairlead.controllers.autoscaler.board import Board, Scaled
 from fairlead.controllers.autoscaler.scraping import Scrape
 from fairlead.controllers.inferenceservice.metrics import pod_metric
@@ -70,8 +72,14 @@ def scaled(
         ready = workload.proven == workload.revision.name and workload.revision.name not in warming
         by = policy(isvc, workload.fields, least=workload.least, proven=ready)
         if by is not None:
-            found[workload.name] = Scaled(_named(owner), workload.revision.name, by, _scrape(workload))
+            found[workload.name] = Scaled(_named(owner), workload.revision.name, _shared(by), _scrape(workload))
     return found
+
+
+@lru_cache(maxsize=256)
+def _shared(policy: Policy) -> Policy:
+    """The first that was equal: most services have the same few."""
+    return policy
 
 
 def _named(owner: Object) -> Object:
