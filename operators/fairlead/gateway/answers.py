@@ -74,6 +74,7 @@ def servers(answer: str, load: Mapping[tuple[str, str], Load]) -> tuple[dict[str
     """Of `show servers state`: the slots of each backend, and the backends whose server `hold` is in use."""
     backends: dict[str, list[Slot]] = {}
     returning: set[str] = set()
+    shared: dict[Slot, Slot] = {}  # most are spare, and the same
     for line in answer.splitlines()[2:]:
         fields = line.split()
         if len(fields) < 19:
@@ -86,7 +87,8 @@ def servers(answer: str, load: Mapping[tuple[str, str], Load]) -> tuple[dict[str
                 returning.add(backend)
             continue
         limit, busy = load[backend, server]
-        backends.setdefault(backend, []).append(Slot(fields[4], int(fields[18]), admin, limit, busy))
+        slot = Slot(fields[4], int(fields[18]), admin, limit, busy)
+        backends.setdefault(backend, []).append(shared.setdefault(slot, slot))
     return backends, returning
 
 
