@@ -194,5 +194,5 @@ async def test_a_policy_that_denies_its_deployments_is_told_in_status_until_it_g
     await operator.delete(BINDINGS, namespace)
     await operator.delete(POLICIES, namespace)
     await settled(
-        operator, namespace, {"iris-predictor": 100}, 90
+        operator, namespace, {"iris-predictor": 100}, 180
     )  # the next try comes after as long as the last ones took

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from fairlead.kube.client import Client
+from fairlead.kube.errors import NotFound
 from fairlead.kube.resources import (
     CLUSTER_SERVING_RUNTIMES,
     CUSTOM_RESOURCE_DEFINITIONS,
@@ -38,7 +40,9 @@ async def node(client: Client, namespace: str) -> None:
             if deployment.get("status", {}).get("observedGeneration") != generation:
                 counts = dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas", "readyReplicas"), replicas)
                 status = {"status": {"observedGeneration": generation, **counts}}
-                await client.patch(DEPLOYMENTS, deployment["metadata"]["name"], status, namespace, subresource="status")
+                with suppress(NotFound):  # deleted since the list
+                    name = deployment["metadata"]["name"]
+                    await client.patch(DEPLOYMENTS, name, status, namespace, subresource="status")
         await asyncio.sleep(0.05)
 
 
