@@ -54,14 +54,14 @@ async def test_of_clients_that_go_away_nothing_is_left(make_haproxy, cluster, ru
         stats = (await agent.stats())[("ns", "iris-predictor")]
         return (stats.held, stats.in_flight) == (count, count)
 
-    await eventually(lambda: held(201), within=30)
+    await eventually(lambda: held(201))
     for writer in leaving:
         writer.close()
-    await eventually(lambda: held(1), within=30)
+    await eventually(lambda: held(1))
     pod = await make_pod()
     cluster.workload("iris", "iris-predictor", [pod.endpoint], activation_timeout="600")
     assert await staying == 200
-    await eventually(lambda: held(0), within=30)
+    await eventually(lambda: held(0))
     assert pod.requests == 1
 
 
