@@ -67,12 +67,12 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         piece = (body if cut is None else body[:cut]) if self.command == "GET" else b""
+        self.server.site.sent += len(piece)  # before it is: who has it all may look at once
         try:
             self.wfile.write(piece)
             self.wfile.flush()
         except ConnectionError:
             self.close_connection = True
-        self.server.site.sent += len(piece)
         if cut is not None:
             self.close_connection = True
 
