@@ -15,6 +15,7 @@ from fairlead.api.inferenceservice import InferenceService, InferenceServiceSpec
 
 PREFIX = "autoscaling.knative.dev/"
 _HPA, _KPA = "hpa.autoscaling.knative.dev", "kpa.autoscaling.knative.dev"
+_RETENTION = "scale-to-zero-pod-retention-period"
 _METRICS = ("concurrency", "rps", "cpu", "memory")
 _STABLE_WINDOW, _PANIC_PERCENTAGE = 60.0, 10.0
 """Knative's own."""
@@ -87,9 +88,6 @@ class _Said:
     def _say(self, name: str, ours: str, value: str) -> None:
         self.annotations[ours] = value
         self.by.add(self._given[name])
-
-
-_RETENTION = "scale-to-zero-pod-retention-period"
 
 
 def _filled(spec: InferenceServiceSpec, said: Mapping[str, int]) -> InferenceServiceSpec:

@@ -117,7 +117,7 @@ def _preload(uri: str, environment: Mapping[str, str]) -> None:
 
         for module in modules:
             try:
-                with postponed():
+                with postponed(module):
                     importlib.import_module(module)
             except ImportError as error:
                 log.debug("%s is not preloaded: %s", module, error)

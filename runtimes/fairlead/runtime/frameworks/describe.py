@@ -19,6 +19,7 @@ from typing import Any
 from fairlead.runtime.frameworks import mlflow, pickles, pt2
 from fairlead.runtime.frameworks.formats import Format
 from fairlead.runtime.frameworks.onnxfile import OnnxFile, Value
+from fairlead.runtime.frameworks.postponed import import_lock
 from fairlead.runtime.frameworks.skopstypes import TRUSTED
 
 
@@ -91,7 +92,8 @@ def _skops(path: Path) -> Description:
 def _untrusted(path: Path) -> list[str]:
     """As skops tells them; it only reads names for that. Nothing where skops is not installed."""
     try:
-        from fairlead.runtime.frameworks.skops import get_untrusted_types
+        with import_lock:
+            from fairlead.runtime.frameworks.skops import get_untrusted_types
     except ModuleNotFoundError:
         return []
     return [name for name in get_untrusted_types(file=path) if name not in TRUSTED]

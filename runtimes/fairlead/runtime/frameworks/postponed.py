@@ -18,7 +18,8 @@ from types import ModuleType
 from typing import Any
 
 import_lock = threading.RLock()
-"""Held while a framework is imported, and something is not what it is at other times: here and in skops.py."""
+"""Held while a framework is imported, and something is not what it is at other times: here and in skops.py. Whoever imports that module holds it already:
+one that took it there would wait, with Python's lock on the module, for a thread that waits for the module."""
 
 _FUNCTIONS = {
     "scipy.stats": frozenset({"chi2", "gmean", "rankdata", "spearmanr"}),
@@ -30,11 +31,11 @@ _FUNCTIONS = {
 
 @contextmanager
 def postponed(wanted: str = "") -> Iterator[None]:
-    """What is imported already, or is not installed, stays as it is; so does the package `wanted`."""
+    """What is imported already, or is not installed, stays as it is; so does the package of the module `wanted`."""
     with import_lock:
         for name in _FUNCTIONS.keys() - sys.modules.keys():
             package = name.partition(".")[0]
-            if package != wanted and find_spec(package) is not None:
+            if package != wanted.partition(".")[0] and find_spec(package) is not None:
                 sys.modules[name] = _Postponed(name)
         try:
             yield
@@ -45,7 +46,7 @@ def postponed(wanted: str = "") -> Iterator[None]:
 def _make_way() -> None:
     for name in _FUNCTIONS:
         if isinstance(sys.modules.get(name), _Postponed):
-            del sys.modules[name]
+            sys.modules.pop(name, None)  # another thread may have
 
 
 class _Postponed(ModuleType):

@@ -17,6 +17,7 @@ from fairlead.runtime.errors import InvalidRequest, LoadError
 from fairlead.runtime.frameworks import lean, skopstypes
 from fairlead.runtime.frameworks.base import Framework, LoadOptions, refuse_code, require
 from fairlead.runtime.frameworks.formats import SKOPS, sniff
+from fairlead.runtime.frameworks.postponed import import_lock
 from fairlead.runtime.model import Model, ModelMetadata, TensorSpec
 from fairlead.runtime.tensors import Array, InferRequest, Tensor, datatype_of
 
@@ -150,7 +151,8 @@ def _read(path: Path, options: LoadOptions) -> Any:
 
 def _read_skops(path: Path, options: LoadOptions) -> Any:
     require("skops", "sklearn")
-    from fairlead.runtime.frameworks import skops
+    with import_lock:
+        from fairlead.runtime.frameworks import skops
 
     try:
         trusted = {*options.trusted_types, *skopstypes.TRUSTED}
